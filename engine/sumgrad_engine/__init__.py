@@ -1,0 +1,1 @@
+"""Expressions, graphs, differentiation and evaluation. Knows nothing of networks or processes."""

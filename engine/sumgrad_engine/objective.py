@@ -1,0 +1,87 @@
+"""Objective: a loss for one sample, summed over samples, with a penalty and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+from .blocks import block_count
+from .errors import GraphError
+from .ir import Graph
+from .ops.leaves import parameter
+from .program import METRIC, GradientProgram, Result, check_arrays, check_objective, conform
+from .trace import trace
+from .types import Array
+from .value import Value, as_value, topological
+
+
+class Objective:
+    """F(p) = sum over samples of loss(x_i; p), or their mean, plus penalty(p).
+
+    `loss` is a scalar expression for one sample; `penalty` one of parameters alone, counted once; `metrics` are named expressions that are
+    summed (or averaged) like the loss and not differentiated. Raises GraphError if they are not.
+    """
+
+    def __init__(
+        self,
+        loss: Value,
+        penalty: Value | float | None = None,
+        metrics: Mapping[str, Value] | None = None,
+        reduction: Literal["sum", "mean"] = "sum",
+    ) -> None:
+        if reduction not in ("sum", "mean"):
+            raise GraphError(f'reduction must be "sum" or "mean", not {reduction!r}')
+        outputs = {"loss": as_value(loss)}
+        if penalty is not None:
+            outputs["penalty"] = as_value(penalty)
+        outputs |= {METRIC + name: as_value(value) for name, value in (metrics or {}).items()}
+        self.reduction: Literal["sum", "mean"] = reduction
+        self.graph: Graph = trace(outputs)
+        check_objective(self.graph)
+        self.initial = {node.name: node for node in topological(list(outputs.values())) if node.op is parameter}
+        self._programs: dict[tuple[tuple[str, ...], bool], GradientProgram] = {}
+
+    @property
+    def params(self) -> dict[str, Array]:
+        """The parameters' initial values, as new float64 arrays."""
+        return {name: np.array(value.data, np.float64) for name, value in self.initial.items()}
+
+    def value_and_grad(
+        self, params: Mapping[str, Any], data: Mapping[str, Any], wrt: Sequence[str] | None = None, debug: bool = False
+    ) -> Result:
+        """Value, gradients and metrics at `params` over `data`, computed in this process; the same bits as from a service.
+
+        `data` has an array for each input, with a leading sample axis. `wrt` names the parameters to differentiate with respect to (all, if None).
+        With `debug`, the first NaN or infinity raises NumericalError. Raises InputError for arrays that do not fit.
+        """
+        program = self._program(wrt, debug)
+        arrays, columns, samples = fit_arrays(self.graph, params, data)
+        total = program.partial(arrays, columns, 0, block_count(samples), samples)
+        penalty = program.penalty(arrays) if program.has_penalty else None
+        return program.finish(total, penalty, samples, self.reduction == "mean")
+
+    def _program(self, wrt: Sequence[str] | None, debug: bool) -> GradientProgram:
+        key = (tuple(wrt or ()), debug)
+        if key not in self._programs:
+            self._programs[key] = GradientProgram(self.graph, wrt, debug)
+        return self._programs[key]
+
+    @cached_property
+    def inputs(self) -> tuple[str, ...]:
+        """Names of the inputs that data must have."""
+        return tuple(leaf.name for leaf in self.graph.inputs)
+
+
+def fit_arrays(graph: Graph, params: Mapping[str, Any], data: Mapping[str, Any]) -> tuple[dict[str, Array], dict[str, Array], int]:
+    """Parameters and inputs as the evaluator needs them, and the number of samples. Raises InputError naming the field."""
+    given = {name: np.asarray(value) for name, value in params.items()}
+    columns = {name: np.asarray(value) for name, value in data.items()}
+    samples = check_arrays(graph, given, columns)
+    return (
+        {leaf.name: conform(leaf, given[leaf.name]) for leaf in graph.parameters},
+        {leaf.name: conform(leaf, columns[leaf.name]) for leaf in graph.inputs},
+        samples,
+    )

@@ -1,0 +1,31 @@
+"""Sums in one fixed order, made of elementwise additions only, so that their bits are the same on every machine."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..types import Array
+
+
+def fold(array: Array, axis: int) -> Array:
+    """The sum along an axis: the upper half is added onto the lower until one entry is left."""
+    count = array.shape[axis]
+    if count == 0:
+        return np.zeros(array.shape[:axis] + array.shape[axis + 1 :], array.dtype)
+    lead = (slice(None),) * axis
+    while count > 1:
+        half = 1 << (count - 1).bit_length() - 1
+        lower = array[(*lead, slice(0, half))].copy()
+        lower[(*lead, slice(0, count - half))] += array[(*lead, slice(half, count))]
+        array, count = lower, half
+    return array[(*lead, 0)]
+
+
+def product(a: Array, b: Array) -> Array:
+    """a @ b for (..., m, k) and (..., k, n), broadcasting, the terms added in order of k."""
+    if a.shape[-1] == 0:
+        return np.zeros(np.broadcast_shapes(a.shape[:-2], b.shape[:-2]) + (a.shape[-2], b.shape[-1]))
+    total = a[..., :, :1] * b[..., :1, :]
+    for k in range(1, a.shape[-1]):
+        total += a[..., :, k : k + 1] * b[..., k : k + 1, :]
+    return total

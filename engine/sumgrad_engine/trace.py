@@ -1,0 +1,82 @@
+"""From Values to a Graph, and new graph nodes back to Values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from .errors import GraphError
+from .ir import Builder, Graph
+from .ops.leaves import constant, input_
+from .types import Leaf
+from .value import Value, literal, topological
+
+
+def trace(outputs: Mapping[str, Value]) -> Graph:
+    """The graph of some expressions. Equal nodes are shared; Values with data are constants.
+
+    Raises GraphError if two inputs or parameters share a name.
+    """
+    builder = Builder()
+    ids = record(builder, list(outputs.values()))
+    return builder.graph({name: ids[id(value)] for name, value in outputs.items()})
+
+
+def trace_nodes(root: Value) -> tuple[Graph, list[Value]]:
+    """The graph of an expression with a node for every Value, none shared, and the Values in the order of their nodes."""
+    builder = Builder(share=False)
+    nodes = topological([root])
+    record(builder, [root])
+    return builder.graph({"value": len(nodes) - 1}), nodes
+
+
+def record(builder: Builder, roots: Sequence[Value]) -> dict[int, int]:
+    """Makes the nodes of some Values in a builder: id(Value) -> node."""
+    names: dict[str, Value] = {}
+    ids: dict[int, int] = {}
+    for value in topological(roots):
+        builder.place = value.place
+        if value.operands:
+            ids[id(value)] = builder.add(value.op, [ids[id(operand)] for operand in value.operands], value.attributes)
+        else:
+            ids[id(value)] = _record_leaf(builder, value, names)
+    builder.place = None
+    return ids
+
+
+def _record_leaf(builder: Builder, value: Value, names: dict[str, Value]) -> int:
+    if value.op is constant:
+        return builder.constant(value._data)
+    leaf = Leaf(value.name, value.shape, value.dtype)
+    other = names.setdefault(value.name, value)
+    if other is not value and (other.op is not value.op or (other.shape, other.dtype) != (value.shape, value.dtype)):
+        place = f"{value.place[0]}:{value.place[1]}" if value.place else None
+        raise GraphError(f"two leaves are named {value.name!r}: {other!r} and {value!r}", source=place)
+    return builder.input(leaf) if value.op is input_ else builder.parameter(leaf)
+
+
+def lift(builder: Builder, known: Mapping[int, Value], wanted: Sequence[int]) -> list[Value]:
+    """Values for nodes of a builder; `known` has those that were there before."""
+    values: dict[int, Value] = dict(known)
+    for node in _missing(builder, values, wanted):
+        if node in builder.constants:
+            values[node] = _constant(builder, node)
+        else:
+            operands = [values[k] for k in builder.operands[node]]
+            values[node] = operands[0].build(builder.ops[node], operands, builder.attributes.get(node, {}))
+    return [values[node] for node in wanted]
+
+
+def _missing(builder: Builder, values: Mapping[int, Value], wanted: Sequence[int]) -> list[int]:
+    """The nodes to make for the wanted ones, operands first."""
+    needed: set[int] = set()
+    stack = [node for node in wanted if node not in values]
+    while stack:
+        node = stack.pop()
+        if node not in needed:
+            needed.add(node)
+            stack.extend(k for k in builder.operands[node] if k not in values)
+    return sorted(needed)
+
+
+def _constant(builder: Builder, node: int) -> Value:
+    return literal(builder.constants[node])
