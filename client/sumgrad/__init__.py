@@ -1,0 +1,93 @@
+"""sumgrad: the gradient of a sum over samples, computed elsewhere, the same to the last bit every time.
+
+    import sumgrad as sg
+
+    X, y = sg.input("x", shape=(2,)), sg.input("y")
+    w, b = sg.param("w", [0.0, 0.0]), sg.param("b", 0.0)
+    objective = sg.Objective(sg.softplus(-y * (X @ w + b)))
+    with sg.local(workers=2) as service:
+        result = service.value_and_grad(objective, objective.params, {"x": ..., "y": ...})
+
+Expressions, functions (by NumPy's names), `Objective` and differentiation come from the engine; `connect` and `local` give a service; `nn`,
+`optim`, `fit` and `adapters` stand on both. `sumgrad.micrograd` is micrograd's own interface.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import sumgrad_engine
+from sumgrad_engine import *  # noqa: F403 - the engine's public names are this package's, by its __all__
+
+from . import adapters, datasets, nn, optim
+from .errors import (
+    AbortedError,
+    CancelledError,
+    DeadlineExceededError,
+    InternalError,
+    InvalidArgumentError,
+    NonFiniteError,
+    NotFoundError,
+    PermissionDeniedError,
+    ResourceExhaustedError,
+    ServerStartError,
+    ServiceError,
+    UnauthenticatedError,
+    UnavailableError,
+)
+from .training import Epoch, Fit, fit
+from .inprocess import here
+from .retry import Retry
+
+if TYPE_CHECKING:
+    from . import aio
+    from .aio import AsyncService
+    from .connection import Service, connect, local
+
+__all__ = [
+    "AbortedError",
+    "AsyncService",
+    "CancelledError",
+    "DeadlineExceededError",
+    "Epoch",
+    "Fit",
+    "InternalError",
+    "InvalidArgumentError",
+    "NonFiniteError",
+    "NotFoundError",
+    "PermissionDeniedError",
+    "ResourceExhaustedError",
+    "Retry",
+    "ServerStartError",
+    "Service",
+    "ServiceError",
+    "UnauthenticatedError",
+    "UnavailableError",
+    "adapters",
+    "aio",
+    "connect",
+    "datasets",
+    "fit",
+    "here",
+    "local",
+    "nn",
+    "optim",
+]
+__all__ += sumgrad_engine.__all__
+
+# These load gRPC, which a program that stays in its process can do without.
+_LAZY = {"AsyncService": "aio", "Service": "connection", "aio": "", "connect": "connection", "local": "connection"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = import_module(f".{_LAZY[name] or name}", __name__)
+    value = getattr(module, name) if _LAZY[name] else module
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

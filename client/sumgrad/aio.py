@@ -1,0 +1,123 @@
+"""The asyncio twin of the service: `sg.aio.connect`, `sg.aio.local`, with the methods of `Service` to be awaited.
+
+    async with sg.aio.connect("127.0.0.1:50051") as service:
+        results = await asyncio.gather(*[service.value_and_grad(objective, params, batch) for batch in batches])
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+import grpc
+import grpc.aio
+
+from .calls import METHODS, Call, Method, Pause, Steps
+from .channel import MAX_MESSAGE_BYTES, channel_options, checked_address, error_of, shown_signature
+from .errors import ServiceError
+from .launch import ServerProcess
+from .protocol import Protocol
+from .retry import Retry
+
+__all__ = ["AsyncService", "connect", "local"]
+
+Arguments = ParamSpec("Arguments")
+Answer = TypeVar("Answer")
+
+
+def _awaited(
+    method: Callable[Concatenate[Protocol, Arguments], Steps[Answer]],
+) -> Callable[Concatenate[AsyncService, Arguments], Coroutine[Any, Any, Answer]]:
+    """A method of the protocol as a coroutine of the service that carries its steps out and returns the answer."""
+
+    @functools.wraps(method)
+    async def call(service: AsyncService, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Answer:
+        return await service._carry_out(method(service._protocol, *args, **kwargs))
+
+    return shown_signature(call)
+
+
+class AsyncService:
+    """A connection to a server for asyncio, to be used in the event loop that made it. Close it, or use it in an `async with`."""
+
+    def __init__(self, channel: grpc.aio.Channel, protocol: Protocol, process: ServerProcess | None = None) -> None:
+        self._channel = channel
+        self._protocol = protocol
+        self._stubs = {method.path: _stub(channel, method) for method in METHODS}
+        self.process = process  # the server, if `local` started it
+
+    value_and_grad = _awaited(Protocol.value_and_grad)
+    evaluate = _awaited(Protocol.evaluate)
+    backward = _awaited(Protocol.backward)
+    get_graph = _awaited(Protocol.get_graph)
+    health = _awaited(Protocol.health)
+
+    async def close(self) -> None:
+        """Closes the connection, and stops the server if `local` started it. Closing twice is fine."""
+        await self._channel.close()
+        if self.process is not None:
+            await asyncio.to_thread(self.process.stop)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        await self.close()
+
+    async def _carry_out(self, steps: Steps[Answer]) -> Answer:
+        reply: Any = None
+        error: ServiceError | None = None
+        while True:
+            try:
+                step = steps.send(reply) if error is None else steps.throw(error)
+            except StopIteration as done:
+                answer: Answer = done.value
+                return answer
+            reply, error = None, None
+            if isinstance(step, Pause):
+                await asyncio.sleep(step.seconds)
+                continue
+            try:
+                reply = await self._call(step)
+            except grpc.RpcError as refused:
+                error = error_of(refused)
+
+    async def _call(self, call: Call) -> Any:
+        pending = self._stubs[call.method.path](call.request, timeout=call.timeout)
+        return [reply async for reply in pending] if call.method.streams else await pending
+
+
+def _stub(channel: grpc.aio.Channel, method: Method[Any, Any]) -> Any:
+    kind = channel.unary_stream if method.streams else channel.unary_unary
+    return kind(method.path, request_serializer=method.request.SerializeToString, response_deserializer=method.reply.FromString)
+
+
+def connect(
+    address: str,
+    *,
+    timeout: float | None = None,
+    max_message_bytes: int = MAX_MESSAGE_BYTES,
+    retry: Retry = Retry(),  # noqa: B008 - immutable
+    insecure: bool = False,
+) -> AsyncService:
+    """A connection to the server at "host:port", with the meanings of `sumgrad.connect`. Call it where an event loop runs."""
+    channel = grpc.aio.insecure_channel(checked_address(address, insecure=insecure), options=channel_options(max_message_bytes))
+    return AsyncService(channel, Protocol(timeout=timeout, retry=retry))
+
+
+@asynccontextmanager
+async def local(
+    workers: int = 2, *, timeout: float | None = None, max_message_bytes: int = MAX_MESSAGE_BYTES
+) -> AsyncIterator[AsyncService]:
+    """`async with sg.aio.local(workers=2) as service:` starts a server on this machine, as `sumgrad.local` does, and stops it at the end."""
+    process = await asyncio.to_thread(ServerProcess.start, workers=workers)
+    try:
+        async with connect(process.address, timeout=timeout, max_message_bytes=max_message_bytes) as service:
+            service.process = process
+            yield service
+    finally:
+        await asyncio.to_thread(process.stop)

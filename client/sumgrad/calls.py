@@ -1,0 +1,98 @@
+"""The vocabulary of the protocol: what the logic asks of the network, and what carries it out.
+
+All logic of the client is written once, as generators that know no network: they yield a `Call` or a `Pause`, and get back a reply or have an
+error thrown in. `connection.Service` carries the steps out with blocking calls, `aio.AsyncService` with awaited ones, and tests by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any, Generic, TypeAlias, TypeVar, cast
+
+from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2
+from sumgrad_proto.v1 import service_pb2 as wire
+
+from .errors import DeadlineExceededError
+
+Request = TypeVar("Request", bound=Message)
+Reply = TypeVar("Reply", bound=Message)
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class Method(Generic[Request, Reply]):
+    """An RPC: its path, the messages that it takes and gives, and whether it streams its replies."""
+
+    path: str
+    request: type[Request]
+    reply: type[Reply]
+    streams: bool = False
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.path.rpartition("/")[2]
+
+
+_SERVICE = "/sumgrad.v1.GradientService/"
+REGISTER_GRAPH = Method(_SERVICE + "RegisterGraph", wire.RegisterGraphRequest, wire.RegisterGraphResponse)
+GET_GRAPH = Method(_SERVICE + "GetGraph", wire.GetGraphRequest, wire.GetGraphResponse)
+GRADIENT = Method(_SERVICE + "Gradient", wire.GradientRequest, wire.GradientResponse)
+EVALUATE = Method(_SERVICE + "Evaluate", wire.EvaluateRequest, wire.EvaluateResponse, streams=True)
+BACKWARD = Method(_SERVICE + "Backward", wire.BackwardRequest, wire.BackwardResponse)
+HEALTH = Method("/grpc.health.v1.Health/Check", health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse)
+
+METHODS: tuple[Method[Any, Any], ...] = (REGISTER_GRAPH, GET_GRAPH, GRADIENT, EVALUATE, BACKWARD, HEALTH)
+
+
+@dataclass(frozen=True)
+class Call:
+    """Send `request`, and come back with the reply: a message, or the list of all of them if the method streams."""
+
+    method: Method[Any, Any]
+    request: Message
+    timeout: float | None  # seconds; None waits for ever
+
+
+@dataclass(frozen=True)
+class Pause:
+    """Come back after this many seconds."""
+
+    seconds: float
+
+
+Steps: TypeAlias = Generator[Call | Pause, Any, Answer]
+
+
+def unary(method: Method[Request, Reply], request: Request, timeout: float | None) -> Steps[Reply]:
+    """The reply to one call."""
+    return cast(Reply, (yield Call(method, request, timeout)))
+
+
+def stream(method: Method[Request, Reply], request: Request, timeout: float | None) -> Steps[list[Reply]]:
+    """All replies to one call of a method that streams them."""
+    return cast("list[Reply]", (yield Call(method, request, timeout)))
+
+
+class Deadline:
+    """The end of a call with all its attempts, on a clock that the owner chooses."""
+
+    def __init__(self, clock: Callable[[], float], seconds: float | None) -> None:
+        self._clock = clock
+        self._seconds = seconds
+        self._end = None if seconds is None else clock() + seconds
+
+    def remaining(self) -> float | None:
+        """Seconds that are left, None if there is no deadline. Raises DeadlineExceededError if none are left."""
+        if self._end is None:
+            return None
+        left = self._end - self._clock()
+        if left <= 0.0:
+            raise DeadlineExceededError(f"the call and its retries took longer than timeout={self._seconds} s")
+        return left
+
+    def allows(self, pause: float) -> bool:
+        """Whether anything is left after a pause of so many seconds."""
+        return self._end is None or self._clock() + pause < self._end

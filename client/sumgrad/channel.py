@@ -1,0 +1,73 @@
+"""What a connection to a server is made with: the address it may have, the channel's options, its errors."""
+
+from __future__ import annotations
+
+import inspect
+import ipaddress
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import grpc
+
+from .errors import ServiceError
+from .status import from_status
+
+Made = TypeVar("Made", bound=Callable[..., Any])
+
+_GIB = 1 << 30
+
+MAX_MESSAGE_BYTES = _GIB
+
+
+def checked_address(address: str, *, insecure: bool) -> str:
+    """The address, if an unencrypted channel may go there: to this machine, or anywhere with insecure=True. ValueError otherwise."""
+    if not address or (":" not in address):
+        raise ValueError(f'{address!r} is no address: give "host:port", "[::1]:port" or "unix:/path"')
+    if not insecure and not is_loopback(address):
+        raise ValueError(
+            f"{address} is another machine, and the channel to it would be open to all on the way: "
+            "pass insecure=True if the network between is yours alone"
+        )
+    return address
+
+
+def is_loopback(address: str) -> bool:
+    """Whether "host:port" or "unix:path" is on this machine for certain. Host names other than localhost are not looked up."""
+    if address.startswith("unix:"):
+        return True
+    host = address.rpartition(":")[0].removeprefix("[").removesuffix("]")
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def channel_options(max_message_bytes: int) -> list[tuple[str, int | str]]:
+    """gRPC's options for both kinds of channel."""
+    if not 0 < max_message_bytes <= _GIB:
+        raise ValueError(f"max_message_bytes must lie in 1..2**30, not {max_message_bytes}")
+    return [
+        ("grpc.max_send_message_length", max_message_bytes),
+        ("grpc.max_receive_message_length", max_message_bytes),
+        # The client retries by itself, keyed by request id: gRPC's own retries are for messages up to 256 KiB only.
+        ("grpc.enable_retries", 0),
+        # A proxy from the environment is for the web, not for this.
+        ("grpc.enable_http_proxy", 0),
+    ]
+
+
+def error_of(refused: grpc.RpcError) -> ServiceError:
+    """The error of ours for one of gRPC's, blocking or asyncio."""
+    trailer = refused.trailing_metadata() or ()
+    details = next((value for key, value in trailer if key == "grpc-status-details-bin"), None)
+    return from_status(refused.code().value[0], refused.details() or "", details)
+
+
+def shown_signature(method: Made) -> Made:
+    """The method with a signature that says what it answers, rather than the generator that the protocol has."""
+    signature = inspect.signature(method)
+    answer = str(signature.return_annotation).removeprefix("Steps[").removesuffix("]")
+    method.__signature__ = signature.replace(return_annotation=answer)  # type: ignore[attr-defined]
+    return method

@@ -1,0 +1,10 @@
+"""The subcommands of `sumgrad`."""
+
+from __future__ import annotations
+
+from . import demo, graph, health, serve
+from .command import Command
+
+__all__ = ["COMMANDS", "Command"]
+
+COMMANDS: tuple[Command, ...] = (serve.COMMAND, demo.COMMAND, health.COMMAND, graph.COMMAND)

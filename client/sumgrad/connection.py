@@ -1,0 +1,129 @@
+"""The blocking service: `sg.connect`, `sg.local` and what they return."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+from types import TracebackType
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+
+import grpc
+
+from .calls import METHODS, Call, Method, Pause, Steps
+from .channel import MAX_MESSAGE_BYTES, channel_options, checked_address, error_of, shown_signature
+from .errors import ServiceError
+from .launch import ServerProcess
+from .protocol import Protocol
+from .retry import Retry
+
+Arguments = ParamSpec("Arguments")
+Answer = TypeVar("Answer")
+
+
+def _blocking(
+    method: Callable[Concatenate[Protocol, Arguments], Steps[Answer]],
+) -> Callable[Concatenate[Service, Arguments], Answer]:
+    """A method of the protocol as one of the service that carries its steps out and returns the answer."""
+
+    @functools.wraps(method)
+    def call(service: Service, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Answer:
+        return service._carry_out(method(service._protocol, *args, **kwargs))
+
+    return shown_signature(call)
+
+
+class Service:
+    """A connection to a server. Threads may share it. Made by `connect` and `local`; close it, or use it in a `with`."""
+
+    def __init__(self, channel: grpc.Channel, protocol: Protocol, process: ServerProcess | None = None) -> None:
+        self._channel = channel
+        self._protocol = protocol
+        self._stubs = {method.path: _stub(channel, method) for method in METHODS}
+        self.process = process  # the server, if `local` started it
+
+    value_and_grad = _blocking(Protocol.value_and_grad)
+    evaluate = _blocking(Protocol.evaluate)
+    backward = _blocking(Protocol.backward)
+    get_graph = _blocking(Protocol.get_graph)
+    health = _blocking(Protocol.health)
+
+    def close(self) -> None:
+        """Closes the connection, and stops the server if `local` started it. Closing twice is fine."""
+        self._channel.close()
+        if self.process is not None:
+            self.process.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _carry_out(self, steps: Steps[Answer]) -> Answer:
+        reply: Any = None
+        error: ServiceError | None = None
+        while True:
+            try:
+                step = steps.send(reply) if error is None else steps.throw(error)
+            except StopIteration as done:
+                answer: Answer = done.value
+                return answer
+            reply, error = None, None
+            if isinstance(step, Pause):
+                time.sleep(step.seconds)
+                continue
+            try:
+                reply = self._call(step)
+            except grpc.RpcError as refused:
+                error = error_of(refused)
+
+    def _call(self, call: Call) -> Any:
+        stub = self._stubs[call.method.path]
+        # Both kinds are started without waiting, so that Ctrl-C in the wait can cancel them, and the workers stop.
+        pending = stub(call.request, timeout=call.timeout) if call.method.streams else stub.future(call.request, timeout=call.timeout)
+        try:
+            return list(pending) if call.method.streams else pending.result()
+        except grpc.RpcError:
+            raise
+        except BaseException:
+            pending.cancel()
+            raise
+
+
+def _stub(channel: grpc.Channel, method: Method[Any, Any]) -> Any:
+    kind = channel.unary_stream if method.streams else channel.unary_unary
+    return kind(method.path, request_serializer=method.request.SerializeToString, response_deserializer=method.reply.FromString)
+
+
+def connect(
+    address: str,
+    *,
+    timeout: float | None = None,
+    max_message_bytes: int = MAX_MESSAGE_BYTES,
+    retry: Retry = Retry(),  # noqa: B008 - immutable
+    insecure: bool = False,
+) -> Service:
+    """A connection to the server at "host:port" (or "unix:/path").
+
+    Nothing is sent before the first call. `timeout` is in seconds and holds for each call that is given none, retries included; None
+    waits for ever. `retry` says how often a call that finds the server unavailable is sent again. The channel is not encrypted, so it
+    goes to this machine only, unless `insecure=True` says that the network between is trusted.
+    """
+    channel = grpc.insecure_channel(checked_address(address, insecure=insecure), options=channel_options(max_message_bytes))
+    return Service(channel, Protocol(timeout=timeout, retry=retry))
+
+
+def local(workers: int = 2, *, timeout: float | None = None, max_message_bytes: int = MAX_MESSAGE_BYTES) -> Service:
+    """Starts a server with so many workers on this machine and connects to it; closing the connection stops it.
+
+    It needs the extra `server` (pip install "sumgrad[server]"). ServerStartError says why one did not start.
+    """
+    process = ServerProcess.start(workers=workers)
+    try:
+        service = connect(process.address, timeout=timeout, max_message_bytes=max_message_bytes)
+    except BaseException:
+        process.stop()
+        raise
+    service.process = process
+    return service

@@ -1,0 +1,182 @@
+"""The errors of calls to the service: one class per gRPC status that the service gives.
+
+    SumgradError                            the engine's base of all errors
+    └── ServiceError                        status, request_id, context; itself for any other status
+        ├── InvalidArgumentError            also ValueError: the graph, an array or an option is wrong; context says which
+        │   └── NonFiniteError              also the engine's NumericalError: the first NaN or infinity of a call with debug=True
+        ├── NotFoundError                   no such graph
+        ├── ResourceExhaustedError          a limit or a full queue; retry_after says when to come back, if the server knows
+        ├── UnauthenticatedError            who are you?
+        ├── PermissionDeniedError           not for you
+        ├── DeadlineExceededError           also TimeoutError: the call took longer than its timeout
+        ├── CancelledError                  the call was stopped
+        ├── AbortedError                    it clashed with another call
+        ├── UnavailableError                also ConnectionError: nobody answers, or the server is going down
+        └── InternalError                   the service's own fault; its log has the request id
+    ServerStartError                        a server on this machine did not start (SumgradError, RuntimeError)
+
+`context` holds, as strings, what the service said of the place: node, op, source ("train.py:12"), field, sample, limit, request_id.
+The message ends with the line of the user's program that made the node, where it is known.
+"""
+
+from __future__ import annotations
+
+import linecache
+from collections.abc import Mapping
+from typing import Any, ClassVar, Self
+
+from sumgrad_engine.errors import NumericalError, SumgradError
+
+__all__ = [
+    "AbortedError",
+    "CancelledError",
+    "DeadlineExceededError",
+    "InternalError",
+    "InvalidArgumentError",
+    "NonFiniteError",
+    "NotFoundError",
+    "PermissionDeniedError",
+    "ResourceExhaustedError",
+    "ServerStartError",
+    "ServiceError",
+    "UnauthenticatedError",
+    "UnavailableError",
+]
+
+
+class ServiceError(SumgradError):
+    """A call that failed. `status` is the gRPC status, such as "NOT_FOUND"; `request_id` finds the call in the server's log."""
+
+    status: str = "UNKNOWN"
+
+    def __init__(self, message: str, **details: Any) -> None:
+        SumgradError.__init__(self, message, **details)
+        self.status = details.get("status", type(self).status)
+        self.request_id: str | None = details.get("request_id")
+
+    def located(self, source: str | None) -> Self:
+        """The same error with the line of the user's program that made its node, if that was not known."""
+        if source is None or "source" in self.details:
+            return self
+        return type(self)(self.message, **{**self.details, "source": source})
+
+    def __str__(self) -> str:
+        return self.message + _place(self.message, self.context) + _line(self.context.get("source"))
+
+
+class InvalidArgumentError(ServiceError, ValueError):
+    """The graph, an array or an option is wrong; the context says which."""
+
+    status = "INVALID_ARGUMENT"
+
+
+class NonFiniteError(InvalidArgumentError, NumericalError):
+    """The first NaN or infinity of a call with debug=True: which node, made where, at which sample."""
+
+    reason: ClassVar[str] = "NON_FINITE"
+
+    def __init__(self, message: str, **details: Any) -> None:
+        InvalidArgumentError.__init__(self, message, **details)
+        self.node, self.sample = _number(details.get("node")), _number(details.get("sample"))
+        self.op, self.source = details.get("op"), details.get("source")
+
+
+class NotFoundError(ServiceError):
+    """The service does not know what was asked for."""
+
+    status = "NOT_FOUND"
+
+
+class ResourceExhaustedError(ServiceError):
+    """A limit, named in the message, or a full queue. `retry_after` is in seconds; None if coming back does not help."""
+
+    status = "RESOURCE_EXHAUSTED"
+
+    @property
+    def retry_after(self) -> float | None:
+        """Seconds after which the server expects to have room."""
+        seconds: float | None = self.details.get("retry_after")
+        return seconds
+
+
+class UnauthenticatedError(ServiceError):
+    """The service does not know who calls."""
+
+    status = "UNAUTHENTICATED"
+
+
+class PermissionDeniedError(ServiceError):
+    """The caller may not do this."""
+
+    status = "PERMISSION_DENIED"
+
+
+class DeadlineExceededError(ServiceError, TimeoutError):
+    """The call took longer than its timeout; the service has stopped working on it."""
+
+    status = "DEADLINE_EXCEEDED"
+
+
+class CancelledError(ServiceError):
+    """The call was stopped."""
+
+    status = "CANCELLED"
+
+
+class AbortedError(ServiceError):
+    """The call clashed with another one."""
+
+    status = "ABORTED"
+
+
+class UnavailableError(ServiceError, ConnectionError):
+    """Nobody answers at the address, or the server is going down."""
+
+    status = "UNAVAILABLE"
+
+
+class InternalError(ServiceError):
+    """The service's own fault; its log tells more under the request id."""
+
+    status = "INTERNAL"
+
+
+class ServerStartError(SumgradError, RuntimeError):
+    """A server on this machine did not start; the message has what it said and, if known, the cure."""
+
+
+BY_STATUS: Mapping[str, type[ServiceError]] = {
+    kind.status: kind
+    for kind in (
+        InvalidArgumentError,
+        NotFoundError,
+        ResourceExhaustedError,
+        UnauthenticatedError,
+        PermissionDeniedError,
+        DeadlineExceededError,
+        CancelledError,
+        AbortedError,
+        UnavailableError,
+        InternalError,
+    )
+}
+BY_REASON: Mapping[str, type[ServiceError]] = {NonFiniteError.reason: NonFiniteError}
+
+
+def _number(text: str | int | None) -> int | None:
+    return None if text is None else int(text)
+
+
+def _place(message: str, context: Mapping[str, str]) -> str:
+    """What is known of the place and not yet said: " (node 4, op log, made at train.py:12)"."""
+    words = {"field": "{}", "node": "node {}", "op": "op {}", "sample": "sample {}", "source": "made at {}"}
+    parts = [words[name].format(context[name]) for name in words if context.get(name)]
+    unsaid = [part for part in parts if part not in message]
+    return f" ({', '.join(unsaid)})" if unsaid else ""
+
+
+def _line(source: str | None) -> str:
+    """The text of a line of the user's program, below the message; empty where this machine does not have it."""
+    file, _, number = (source or "").rpartition(":")
+    text = linecache.getline(file, int(number)).strip() if file and number.isdecimal() else ""
+    return f"\n    {source}: {text}" if text else ""

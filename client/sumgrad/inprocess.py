@@ -1,0 +1,57 @@
+"""`sg.here`: this process with the methods of a service, for where a service is asked for and none is needed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from numpy.typing import ArrayLike, NDArray
+from sumgrad_engine.objective import Objective, fit_arrays
+from sumgrad_engine.program import EvaluateProgram, Result
+from sumgrad_engine.trace import trace
+from sumgrad_engine.types import Leaf
+from sumgrad_engine.value import Value
+
+__all__ = ["Here", "here"]
+
+
+class Here:
+    """Computes in this process what a `Service` has computed by a server, to the same bits."""
+
+    def value_and_grad(
+        self,
+        objective: Objective,
+        params: Mapping[str, ArrayLike],
+        data: Mapping[str, ArrayLike],
+        *,
+        wrt: Sequence[str] | None = None,
+        debug: bool = False,
+    ) -> Result:
+        """As `Service.value_and_grad`."""
+        return objective.value_and_grad(params, data, wrt=wrt, debug=debug)
+
+    def evaluate(
+        self,
+        outputs: Mapping[str, Value],
+        params: Mapping[str, ArrayLike] | None = None,
+        data: Mapping[str, ArrayLike] | None = None,
+        *,
+        debug: bool = False,
+    ) -> dict[str, NDArray[Any]]:
+        """As `Service.evaluate`."""
+        graph = trace(dict(outputs))
+        arrays, inputs, samples = fit_arrays(graph, _needed(params or {}, graph.parameters), _needed(data or {}, graph.inputs))
+        return EvaluateProgram(graph, debug=debug).run(arrays, inputs, 0, samples)
+
+    def backward(self, value: Value) -> None:
+        """As `Service.backward`."""
+        value.backward()
+
+
+here = Here()
+
+
+def _needed(arrays: Mapping[str, ArrayLike], leaves: Iterable[Leaf]) -> dict[str, ArrayLike]:
+    """The arrays of these leaves; one that is missing is for the caller to notice."""
+    given = dict(arrays.items())
+    return {leaf.name: given[leaf.name] for leaf in leaves if leaf.name in given}

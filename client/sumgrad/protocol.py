@@ -1,0 +1,259 @@
+"""What the client does, without a network: one implementation for the blocking and the asyncio service.
+
+Each public method of `Protocol` is a generator of calls and pauses (see calls.py) and becomes a method of `Service` and `AsyncService`, which
+take names, signatures and docstrings from here.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from google.protobuf.message import Message
+from grpc_health.v1 import health_pb2
+from numpy.typing import ArrayLike, NDArray
+from sumgrad_engine.ir import Graph
+from sumgrad_engine.objective import Objective
+from sumgrad_engine.program import Result, check_arrays
+from sumgrad_engine.trace import trace, trace_nodes
+from sumgrad_engine.types import Leaf
+from sumgrad_engine.value import Value
+from sumgrad_proto.v1 import service_pb2 as wire
+
+from . import calls, codec
+from .calls import Deadline, Method, Steps, stream, unary
+from .codec import Array, EncodedGraph
+from .errors import InternalError, NonFiniteError, NotFoundError, ResourceExhaustedError, ServiceError, UnavailableError
+from .recent import Recent
+from .retry import Retry
+
+Answer = TypeVar("Answer")
+Request = TypeVar("Request", bound=Message)
+Reply = TypeVar("Reply", bound=Message)
+
+Arrays = Mapping[str, ArrayLike]
+"""Arrays by name: a dictionary, or what has `items()` like one, such as a DataFrame."""
+
+_REDUCTIONS = {"sum": wire.REDUCTION_SUM, "mean": wire.REDUCTION_MEAN}
+_EVALUATORS = {wire.EVALUATOR_REFERENCE: "reference"}
+
+
+class Protocol:
+    """The conversation with one server: which graphs it was sent, and how calls are tried again.
+
+    `timeout` (seconds; None waits for ever) holds for every call that is given none, retries included. Clock, dice and request ids can be
+    replaced, which is what tests do.
+    """
+
+    def __init__(
+        self,
+        *,
+        timeout: float | None = None,
+        retry: Retry = Retry(),  # noqa: B008 - immutable
+        clock: Callable[[], float] = time.monotonic,
+        dice: Callable[[], float] = random.random,
+        new_request_id: Callable[[], str] = lambda: uuid.uuid4().hex,
+    ) -> None:
+        self._timeout = timeout
+        self._retry = retry
+        self._clock = clock
+        self._dice = dice
+        self._new_request_id = new_request_id
+        self._registered: set[str] = set()
+        self._encoded: Recent[EncodedGraph] = Recent()
+        self._traced: Recent[EncodedGraph] = Recent()
+
+    def value_and_grad(
+        self,
+        objective: Objective,
+        params: Arrays,
+        data: Arrays,
+        *,
+        wrt: Sequence[str] | None = None,
+        debug: bool = False,
+        timeout: float | None = None,
+    ) -> Steps[Result]:
+        """Value, gradient and metrics of an objective over a minibatch, the same to the bit as `objective.value_and_grad` gives here.
+
+        `data` holds an array of shape (n, *shape) for each input, `params` one for each parameter. `wrt` names the parameters to
+        differentiate with respect to (None: all). `debug` makes the first NaN or infinity a NonFiniteError that names its node, source line
+        and sample. Raises InputError for arrays that do not fit, and ServiceError as errors.py has it.
+        """
+        graph = self._encoded.get((objective.graph,), lambda: EncodedGraph.of(objective.graph))
+        parameters, inputs = _checked(graph.graph, _sendable(params, "parameters"), _sendable(data, "inputs"))
+        request = wire.GradientRequest(
+            request_id=self._new_request_id(),
+            graph_id=graph.id,
+            parameters=codec.encode_arrays(parameters),
+            inputs=codec.encode_arrays(inputs),
+            wrt=wrt or (),
+            reduction=_REDUCTIONS[objective.reduction],
+            debug=debug,
+        )
+        reply = yield from self._with_graph(graph, calls.GRADIENT, unary, request, self._deadline(timeout))
+        return Result(
+            value=reply.value,
+            grads=codec.decode_arrays(reply.gradients),
+            metrics=codec.decode_arrays(reply.metrics),
+            count=reply.sample_count,
+            evaluator=_EVALUATORS.get(reply.evaluator, "unknown"),
+        )
+
+    def evaluate(
+        self,
+        outputs: Mapping[str, Value],
+        params: Arrays | None = None,
+        data: Arrays | None = None,
+        *,
+        debug: bool = False,
+        timeout: float | None = None,
+    ) -> Steps[dict[str, NDArray[Any]]]:
+        """Expressions for each sample: for each output of shape `shape` an array of shape (n, *shape).
+
+        `params` and `data` may hold more than these outputs need. An expression without inputs is evaluated for one sample, n = 1.
+        """
+        graph = self._traced.get(tuple(outputs.values()), lambda: EncodedGraph.of(trace(dict(outputs))), *outputs)
+        parameters, inputs = _checked(
+            graph.graph,
+            _sendable(_needed(params or {}, graph.graph.parameters), "parameters"),
+            _sendable(_needed(data or {}, graph.graph.inputs), "inputs"),
+        )
+        request = wire.EvaluateRequest(
+            request_id=self._new_request_id(),
+            graph_id=graph.id,
+            parameters=codec.encode_arrays(parameters),
+            inputs=codec.encode_arrays(inputs),
+            debug=debug,
+        )
+        parts = yield from self._with_graph(graph, calls.EVALUATE, stream, request, self._deadline(timeout))
+        return _joined(parts)
+
+    def backward(self, value: Value, *, timeout: float | None = None) -> Steps[None]:
+        """Adds d(value)/d(node) to `grad` of every node that `value` is computed from, and sets their `data`, as `value.backward()` does here.
+
+        `value` is a scalar computed from Values with data. Gradients add up over calls until they are set to 0 again.
+        """
+        graph, nodes = trace_nodes(value)
+        request = wire.BackwardRequest(
+            request_id=self._new_request_id(), graph=codec.encode_graph(graph), sources=codec.encode_sources(graph.sources)
+        )
+        try:
+            reply = yield from self._send(calls.BACKWARD, unary, request, self._deadline(timeout))
+        except ServiceError as error:
+            raise error.located(_source(graph, error)) from None
+        _fill(nodes, codec.decode_flat(reply.data), codec.decode_flat(reply.gradients))
+
+    def get_graph(self, graph_id: str, *, timeout: float | None = None) -> Steps[Graph]:
+        """A graph that was registered under this id (the SHA-256 of its bytes). NotFoundError if the service does not know it."""
+        request = wire.GetGraphRequest(request_id=self._new_request_id(), graph_id=graph_id)
+        reply = yield from self._send(calls.GET_GRAPH, unary, request, self._deadline(timeout))
+        if codec.graph_id(reply.graph) != graph_id:
+            raise InternalError(f"the service answered with another graph than {graph_id}", request_id=request.request_id)
+        return codec.decode_graph(reply.graph, reply.sources)
+
+    def health(self, *, timeout: float | None = None) -> Steps[str]:
+        """What the server says of itself: "SERVING" or, when it is going down, "NOT_SERVING". UnavailableError if nobody answers."""
+        request = health_pb2.HealthCheckRequest()
+        reply = yield from self._send(calls.HEALTH, unary, request, self._deadline(timeout))
+        return health_pb2.HealthCheckResponse.ServingStatus.Name(reply.status)
+
+    def _deadline(self, timeout: float | None) -> Deadline:
+        return Deadline(self._clock, self._timeout if timeout is None else timeout)
+
+    def _with_graph(
+        self,
+        graph: EncodedGraph,
+        method: Method[Request, Reply],
+        send: Callable[[Method[Request, Reply], Request, float | None], Steps[Answer]],
+        request: Request,
+        deadline: Deadline,
+    ) -> Steps[Answer]:
+        """A call that names a graph: registers it if this connection has not, and again if the server has lost it since."""
+        try:
+            yield from self._register(graph, deadline)
+            try:
+                return (yield from self._send(method, send, request, deadline))
+            except NotFoundError:
+                self._registered.discard(graph.id)
+                yield from self._register(graph, deadline)
+                return (yield from self._send(method, send, request, deadline))
+        except ServiceError as error:
+            raise error.located(_source(graph.graph, error)) from None
+
+    def _register(self, graph: EncodedGraph, deadline: Deadline) -> Steps[None]:
+        if graph.id in self._registered:
+            return
+        request = wire.RegisterGraphRequest(
+            request_id=self._new_request_id(), graph=graph.data, sources=codec.encode_sources(graph.graph.sources)
+        )
+        reply = yield from self._send(calls.REGISTER_GRAPH, unary, request, deadline)
+        if reply.graph_id != graph.id:
+            raise InternalError(f"the service names the graph {reply.graph_id}, not {graph.id}", request_id=request.request_id)
+        self._registered.add(graph.id)
+
+    def _send(
+        self,
+        method: Method[Request, Reply],
+        send: Callable[[Method[Request, Reply], Request, float | None], Steps[Answer]],
+        request: Request,
+        deadline: Deadline,
+    ) -> Steps[Answer]:
+        """One call, sent again under the same request id while the server is unavailable, or full and says when to come back."""
+        for attempt in range(self._retry.attempts - 1):
+            try:
+                return (yield from send(method, request, deadline.remaining()))
+            except (UnavailableError, ResourceExhaustedError) as error:
+                retry_after = error.retry_after if isinstance(error, ResourceExhaustedError) else 0.0
+                pause = self._retry.pause(attempt, self._dice(), retry_after)
+                if retry_after is None or not deadline.allows(pause):
+                    raise
+                yield calls.Pause(pause)
+        return (yield from send(method, request, deadline.remaining()))
+
+
+def _sendable(arrays: Arrays, kind: str) -> dict[str, Array]:
+    return {str(name): codec.sendable(values, f"{kind}.{name}") for name, values in arrays.items()}
+
+
+def _needed(arrays: Arrays, leaves: Iterable[Leaf]) -> Arrays:
+    wanted = {leaf.name for leaf in leaves}
+    return {name: values for name, values in arrays.items() if name in wanted}
+
+
+def _checked(graph: Graph, parameters: dict[str, Array], inputs: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
+    """The arrays as they are, if they fit the graph: what does not fit should not travel."""
+    check_arrays(graph, parameters, inputs)
+    return parameters, inputs
+
+
+def _fill(nodes: Sequence[Value], data: NDArray[np.float64], gradients: NDArray[np.float64]) -> None:
+    """Hands every node its piece of both vectors."""
+    ends = np.cumsum([node.size for node in nodes]).tolist()
+    if not (len(data) == len(gradients) == ends[-1]):
+        raise InternalError(f"the service answered with {len(data)} data and {len(gradients)} gradients for {ends[-1]} elements")
+    for node, end in zip(nodes, ends, strict=True):
+        piece = slice(end - node.size, end)
+        node.data = data[piece].reshape(node.shape)
+        gradient = gradients[piece].reshape(node.shape)
+        node.grad = node.grad + (gradient.item() if node.shape == () else gradient)
+
+
+def _joined(parts: Sequence[wire.EvaluateResponse]) -> dict[str, NDArray[Any]]:
+    """The streamed parts of each output, one after the other."""
+    arrays = [codec.decode_arrays(part.outputs) for part in parts]
+    starts = np.cumsum([0, *(part.sample_count for part in parts)])
+    if not parts or [part.first_sample for part in parts] != starts[:-1].tolist():
+        raise InternalError("the service left out samples of the answer")
+    return {name: np.concatenate([part[name] for part in arrays]) for name in arrays[0]}
+
+
+def _source(graph: Graph, error: ServiceError) -> str | None:
+    """The line that made the node which the error names; in debug mode the server numbers the nodes of what it derived."""
+    if isinstance(error, NonFiniteError):
+        return None
+    node = error.context.get("node", "")
+    return graph.sources.describe(int(node)) if graph.sources is not None and node.isdecimal() else None

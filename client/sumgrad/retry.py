@@ -1,0 +1,28 @@
+"""How often, and after which pauses, a call is sent again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+__all__ = ["Retry"]
+
+
+@dataclass(frozen=True)
+class Retry:
+    """How often, and with which pauses, a call that found the service unavailable is sent again.
+
+    The pause before attempt k + 1 is drawn evenly between 0 and min(longest, first * 2^k) seconds ("full jitter": Brooker, "Exponential
+    Backoff And Jitter", AWS Architecture Blog, 2015), so that clients that lost the same server don't come back all at once.
+    """
+
+    attempts: int = 6
+    first: float = 0.1
+    longest: float = 5.0
+
+    def __post_init__(self) -> None:
+        if self.attempts < 1 or self.first <= 0.0 or self.longest < self.first:
+            raise ValueError(f"need attempts >= 1 and 0 < first <= longest, not {self}")
+
+    def pause(self, attempt: int, draw: float, at_least: float | None) -> float:
+        """Seconds to wait after attempt number `attempt` (from 0), given a draw from [0, 1) and what the server asked for."""
+        return draw * min(self.longest, self.first * 2.0**attempt) + (at_least or 0.0)

@@ -1,0 +1,142 @@
+"""A training loop: minibatches in a seeded order, an optimiser, a history and a progress bar."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sumgrad_engine.errors import InputError
+from sumgrad_engine.objective import Objective
+from sumgrad_engine.program import Result
+from tqdm.auto import tqdm
+
+from .inprocess import here
+from .optim import Optimizer
+
+__all__ = ["Epoch", "Fit", "fit"]
+
+Arrays: TypeAlias = Mapping[str, NDArray[Any]]
+Params: TypeAlias = dict[str, NDArray[Any]]
+
+
+class GradientSource(Protocol):
+    """What sums gradients: a service, or `sg.here`."""
+
+    def value_and_grad(self, objective: Objective, params: Mapping[str, ArrayLike], data: Mapping[str, ArrayLike]) -> Result:
+        """Value and gradient of the objective over the data."""
+        ...
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One pass over the data. `number` counts from 1; `params` are those after it.
+
+    `value` and `metrics` are gathered on the way, each batch at the parameters before its step, and combined as the objective reduces:
+    summed over batches (so that the penalty counts once a batch), or averaged by the batches' sizes.
+    """
+
+    number: int
+    value: float
+    metrics: dict[str, NDArray[Any]]
+    params: Params
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What a fit ended with: the parameters, and every epoch that led there."""
+
+    params: Params
+    history: tuple[Epoch, ...]
+
+    @property
+    def value(self) -> float:
+        """The objective's value as the last epoch gathered it."""
+        return self.history[-1].value
+
+
+def fit(
+    service: GradientSource | None,
+    objective: Objective,
+    data: Mapping[str, ArrayLike],
+    optimizer: Optimizer,
+    batch_size: int | None = None,
+    epochs: int = 1,
+    *,
+    params: Mapping[str, ArrayLike] | None = None,
+    seed: int = 0,
+    progress: bool = True,
+    callback: Callable[[Epoch], object] | None = None,
+) -> Fit:
+    """Trains the parameters of an objective on data whose arrays have a leading sample axis.
+
+    `service` sums the gradients; None does it in this process. Without a `batch_size` every step takes all samples in their order; with
+    one, each epoch goes through them in a new order that `seed` decides. `params` are the starting values (None: the objective's own).
+    `callback` is called after each epoch; a true result ends the fit. The same arguments give the same bits.
+    """
+    if epochs < 1 or (batch_size is not None and batch_size < 1):
+        raise ValueError(f"epochs and batch_size count from 1, not epochs={epochs}, batch_size={batch_size}")
+    arrays = {name: np.asarray(values) for name, values in data.items()}
+    batches = _Batches(arrays, batch_size, seed)
+    current = {name: np.asarray(value) for name, value in (params or objective.params).items()}
+    history: list[Epoch] = []
+    with tqdm(total=epochs, disable=not progress, unit="epoch") as bar:
+        for number in range(1, epochs + 1):
+            results = []
+            for batch in batches:
+                results.append((service or here).value_and_grad(objective, current, batch))
+                current = {**optimizer.step(current, results[-1].grads)}
+            history.append(_epoch(number, results, objective.reduction, current))
+            _show(bar, history[-1])
+            if callback is not None and callback(history[-1]):
+                break
+    return Fit(current, tuple(history))
+
+
+class _Batches:
+    """The batches of one epoch, in another order each time they are gone through."""
+
+    def __init__(self, arrays: Arrays, batch_size: int | None, seed: int) -> None:
+        self._arrays = arrays
+        self._samples = _sample_count(arrays)
+        self._size = min(batch_size or self._samples, self._samples)
+        self._generator = np.random.default_rng(seed) if batch_size is not None else None
+
+    def __iter__(self) -> Iterator[Arrays]:
+        if self._generator is None:
+            yield self._arrays
+            return
+        order = self._generator.permutation(self._samples)
+        for start in range(0, self._samples, self._size):
+            rows = order[start : start + self._size]
+            yield {name: values[rows] for name, values in self._arrays.items()}
+
+
+def _sample_count(arrays: Arrays) -> int:
+    for name, values in arrays.items():
+        if values.ndim == 0 or len(values) == 0:
+            raise InputError(f"inputs.{name} needs a leading sample axis with at least one sample", field=f"inputs.{name}")
+    counts = {name: len(values) for name, values in arrays.items()}
+    if len(set(counts.values())) != 1:
+        raise InputError(f"the arrays have different numbers of samples: {counts}", field="inputs")
+    return next(iter(counts.values()))
+
+
+def _epoch(number: int, results: list[Result], reduction: str, params: Params) -> Epoch:
+    total = sum(result.count for result in results)
+    weights = [result.count / total if reduction == "mean" else 1.0 for result in results]
+    pairs = list(zip(weights, results, strict=True))
+    return Epoch(
+        number=number,
+        value=float(sum(weight * result.value for weight, result in pairs)),
+        metrics={name: np.asarray(sum(weight * result.metrics[name] for weight, result in pairs)) for name in results[0].metrics},
+        params=params,
+    )
+
+
+def _show(bar: tqdm[Any], epoch: Epoch) -> None:
+    scalars = {name: float(value) for name, value in epoch.metrics.items() if np.ndim(value) == 0}
+    bar.set_postfix({"value": f"{epoch.value:.4g}", **{name: f"{value:.4g}" for name, value in scalars.items()}}, refresh=False)
+    bar.update()
