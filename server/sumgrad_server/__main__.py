@@ -1,0 +1,91 @@
+"""The entry: `python -m sumgrad_server`, which `sumgrad serve` runs."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import dataclasses
+import ipaddress
+import logging
+import sys
+from collections.abc import Sequence
+
+from .settings import Settings
+
+LIMITS = {field.name: field for field in dataclasses.fields(Settings) if field.name.startswith("max_")}
+EXIT_NOT_STARTED = 1
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an address to listen on can be reached from this machine only."""
+    if address.startswith("unix:"):
+        return True
+    host = address.rpartition(":")[0].removeprefix("[").removesuffix("]")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def parser() -> argparse.ArgumentParser:
+    """The flags."""
+    defaults = Settings()
+    made = argparse.ArgumentParser(prog="sumgrad serve", description="Starts a gradient service on this machine.")
+    made.add_argument("--address", default=defaults.address, help="host:port to listen on; port 0 picks a free one (default %(default)s)")
+    made.add_argument("--workers", type=int, default=defaults.workers, help="worker processes (default: one a core, here %(default)s)")
+    made.add_argument(
+        "--insecure", action="store_true", help="listen on an address that other machines reach, without encryption or tokens"
+    )
+    made.add_argument(
+        "--grace", type=float, default=defaults.grace, help="seconds for running requests after SIGTERM (default %(default)s)"
+    )
+    made.add_argument("--announce", action="store_true", help="print one line of JSON with address and pid when requests can come")
+    made.add_argument("--exit-with-parent", action="store_true", help="drain and exit when stdin ends")
+    limits = made.add_argument_group("limits", "errors about a limit name it like this")
+    for name, field in LIMITS.items():
+        limits.add_argument(f"--{name.replace('_', '-')}", type=int, default=field.default, help="default %(default)s")
+    return made
+
+
+def settings_of(arguments: argparse.Namespace) -> Settings:
+    """The settings in these arguments. Raises ValueError with what is wrong and what to do."""
+    names = {field.name for field in dataclasses.fields(Settings)}
+    settings = Settings(**{name: value for name, value in vars(arguments).items() if name in names})
+    if not settings.insecure and not is_loopback(settings.address):
+        raise ValueError(
+            f"--address {settings.address} can be reached from other machines, and there is no encryption: "
+            "listen on 127.0.0.1, or add --insecure if the network is yours alone"
+        )
+    if settings.workers < 1:
+        raise ValueError(f"--workers must be at least 1, not {settings.workers}")
+    for name in LIMITS:
+        if getattr(settings, name) < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(settings, name)}")
+    return settings
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a server; the exit code is 0 after a drain, 1 if it couldn't start and 2 for wrong flags."""
+    flags = parser()
+    arguments = flags.parse_args(argv)
+    try:
+        settings = settings_of(arguments)
+    except ValueError as error:
+        flags.error(str(error))
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    from .app import App, StartError, announcement, greeting  # after the flags are good: this brings gRPC
+
+    async def serve() -> None:
+        announce = announcement if arguments.announce else greeting
+        await App(settings).run(lambda address: print(announce(address), flush=True), arguments.exit_with_parent)
+
+    try:
+        asyncio.run(serve())
+    except StartError as error:
+        print(f"sumgrad serve: {error}", file=sys.stderr)
+        return EXIT_NOT_STARTED
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

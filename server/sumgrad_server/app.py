@@ -1,0 +1,131 @@
+"""The one place where all is wired, started and drained."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import threading
+from collections.abc import Callable
+
+import grpc
+from grpc_health.v1 import health, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from . import service
+from .executor import ProcessExecutor
+from .graphs import GraphStore
+from .pool import Pool
+from .settings import Settings
+
+log = logging.getLogger(__name__)
+
+STDIN = 0
+
+
+class StartError(Exception):
+    """The server can't start; the message says why."""
+
+
+def grpc_options(settings: Settings) -> list[tuple[str, int]]:
+    """GRPC's options for the server's side."""
+    return [
+        ("grpc.max_send_message_length", settings.max_message_bytes),
+        ("grpc.max_receive_message_length", settings.max_message_bytes),
+        ("grpc.so_reuseport", 0),  # two servers on one port is a mistake, not load balancing
+        # Clients may ask once a second whether this end lives: without that, a host that is cut off is noticed by the deadline only.
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", 1000),
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", 500),
+        ("grpc.http2.max_ping_strikes", 0),
+    ]
+
+
+class App:
+    """A server: workers first, then gRPC; and on the way down the other way round."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._pool = Pool(settings)
+        self._health = health.aio.HealthServicer()
+        self._stop = asyncio.Event()
+
+    async def run(self, announce: Callable[[str], None], exit_with_parent: bool = False) -> None:
+        """Serves until SIGTERM, SIGINT or the parent's end. `announce` is called with the address when requests can come. Raises StartError."""
+        self._listen_for_the_end(exit_with_parent)
+        self._pool.start()
+        try:
+            await first_of(self._pool.ready, self._pool.broken, self._stop)
+            if not (self._stop.is_set() or self._pool.broken.is_set()):
+                await self._serve(announce)
+        finally:
+            self._pool.abort()
+            await self._pool.stopped.wait()
+        if self._pool.broken.is_set():
+            raise StartError("the workers die before they are ready; the log above says why")
+
+    async def _serve(self, announce: Callable[[str], None]) -> None:
+        server, port = self._make_server()
+        await server.start()
+        announce(_with_port(self._settings.address, port))
+        await first_of(self._stop, self._pool.broken)
+        log.info("draining: running requests have %g s", self._settings.grace)
+        await self._health.enter_graceful_shutdown()
+        self._pool.drain()
+        await server.stop(self._settings.grace)
+
+    def _make_server(self) -> tuple[grpc.aio.Server, int]:
+        server = grpc.aio.server(options=grpc_options(self._settings))
+        graphs = GraphStore(self._settings.max_graphs, self._settings.max_graph_bytes)
+        methods = service.Service(self._settings, ProcessExecutor(self._pool, self._settings), graphs)
+        server.add_generic_rpc_handlers((methods.handlers(),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        reflection.enable_server_reflection((service.NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
+        try:
+            port = server.add_insecure_port(self._settings.address)
+        except RuntimeError as error:
+            raise StartError(f"can't listen on {self._settings.address}: {error}") from error
+        return server, port
+
+    def _listen_for_the_end(self, exit_with_parent: bool) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        if exit_with_parent:
+            threading.Thread(target=_wait_for_parent, args=[loop, self._stop], daemon=True).start()
+
+
+async def first_of(*events: asyncio.Event) -> None:
+    """Waits until one of these is set."""
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+
+
+def _with_port(address: str, port: int) -> str:
+    """The address with the port that was chosen for port 0."""
+    if address.startswith("unix:"):
+        return address
+    return f"{address.rpartition(':')[0]}:{port}"
+
+
+def _wait_for_parent(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> None:
+    """Sets the event when stdin ends, which is when the parent is gone."""
+    while os.read(STDIN, 4096):
+        pass
+    loop.call_soon_threadsafe(stop.set)
+
+
+def announcement(address: str) -> str:
+    """What a parent process reads."""
+    return json.dumps({"address": address, "pid": os.getpid()})
+
+
+def greeting(address: str) -> str:
+    """What a person reads."""
+    return f"sumgrad serves on {address} (process {os.getpid()}); Control-C ends it"

@@ -1,0 +1,44 @@
+"""The server's own errors, beside those of the engine; status.py says what becomes of each on the wire.
+
+SumgradError
+├── LimitError
+│   └── BusyError             a limit that others use up just now: coming back helps
+├── UnknownGraphError         no such graph here (any more)
+├── DrainingError             the server is going down
+├── WorkersLostError          the work killed every worker that tried it
+└── MalformedMessageError     bytes that are no message of this service
+"""
+
+from __future__ import annotations
+
+from sumgrad_engine.errors import LimitError, SumgradError
+
+
+class BusyError(LimitError):
+    """A limit that other requests use up just now: coming back helps."""
+
+
+class UnknownGraphError(SumgradError):
+    """No graph of this id here (any more): register it again."""
+
+    def __init__(self, graph_id: str) -> None:
+        shown = graph_id[:80]
+        super().__init__(f"no graph {shown!r} is registered here (any more): register it and send the request again", graph_id=shown)
+
+    def __reduce__(self) -> tuple[type[UnknownGraphError], tuple[str]]:
+        return UnknownGraphError, (self.details["graph_id"],)
+
+
+class DrainingError(SumgradError):
+    """The server is going down and takes no new work."""
+
+    def __init__(self, message: str = "the server is going down and takes no new work: ask another one, or come back") -> None:
+        super().__init__(message)
+
+
+class WorkersLostError(SumgradError):
+    """A part of the work killed every worker that tried it."""
+
+
+class MalformedMessageError(SumgradError, ValueError):
+    """Bytes that are no message of this service."""

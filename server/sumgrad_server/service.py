@@ -1,0 +1,138 @@
+"""The gRPC methods: from the request's fields to the executor, and back. No logic lives here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import grpc
+from sumgrad_engine.errors import InputError
+from sumgrad_engine.types import Array
+from sumgrad_proto.v1 import graph_pb2
+from sumgrad_proto.v1 import service_pb2 as wire
+
+from . import codec, rpc
+from .executor import EvaluateCall, Executor, GradientCall
+from .graphs import GraphStore, StoredGraph, graph_id
+from .pool import SharedGraph
+from .rpc import Call
+from .settings import Settings
+from .threads import unblocking
+
+NAME: str = wire.DESCRIPTOR.services_by_name["GradientService"].full_name
+CHUNK_BYTES = 1 << 20
+"""Outputs of Evaluate are sent in messages of about this size."""
+
+_EVALUATORS = (wire.EVALUATOR_UNSPECIFIED, wire.EVALUATOR_REFERENCE)
+_REDUCTIONS = {wire.REDUCTION_UNSPECIFIED: False, wire.REDUCTION_SUM: False, wire.REDUCTION_MEAN: True}
+
+
+class Service:
+    """The methods of GradientService."""
+
+    def __init__(self, settings: Settings, executor: Executor, graphs: GraphStore) -> None:
+        self._settings = settings
+        self._executor = executor
+        self._graphs = graphs
+
+    def handlers(self) -> grpc.GenericRpcHandler:
+        """What a gRPC server needs to call them."""
+        settings = self._settings
+        methods = {
+            "RegisterGraph": rpc.unary(settings, wire.RegisterGraphRequest, self.register_graph),
+            "GetGraph": rpc.unary(settings, wire.GetGraphRequest, self.get_graph),
+            "Gradient": rpc.unary(settings, wire.GradientRequest, self.gradient),
+            "Evaluate": rpc.streaming(settings, wire.EvaluateRequest, self.evaluate),
+            "Backward": rpc.unary(settings, wire.BackwardRequest, self.backward),
+        }
+        return grpc.method_handlers_generic_handler(NAME, methods)
+
+    async def register_graph(self, _: Call, request: wire.RegisterGraphRequest) -> wire.RegisterGraphResponse:
+        """Stores a graph that passes every check."""
+        name = await unblocking(len(request.graph), graph_id, request.graph)
+        known = self._graphs.find(name)
+        graph = known or await self._checked(name, request)
+        return wire.RegisterGraphResponse(
+            request_id=request.request_id,
+            graph_id=name,
+            already_known=known is not None,
+            node_count=graph.signature.node_count,
+        )
+
+    async def _checked(self, name: str, request: wire.RegisterGraphRequest) -> StoredGraph:
+        shared = await self._shared(name, request.graph, request.sources)
+        graph = StoredGraph(shared, await self._executor.describe(shared))
+        self._graphs.put(graph)
+        return graph
+
+    async def _shared(self, name: str, graph: bytes, sources: graph_pb2.SourceMap) -> SharedGraph:
+        return await unblocking(len(graph), SharedGraph.of, name, graph, sources.SerializeToString())
+
+    async def get_graph(self, _: Call, request: wire.GetGraphRequest) -> wire.GetGraphResponse:
+        """Returns a graph as it was registered."""
+        shared = self._graphs.get(request.graph_id).shared
+        graph, sources = await unblocking(shared.arena.nbytes, shared.ref.split, shared.arena.bytes)
+        return wire.GetGraphResponse(request_id=request.request_id, graph=graph, sources=codec.parse(graph_pb2.SourceMap, sources))
+
+    async def gradient(self, _: Call, request: wire.GradientRequest) -> wire.GradientResponse:
+        """Sums over a minibatch."""
+        graph = self._graphs.get(request.graph_id)
+        _check_evaluator(request.evaluator)
+        result = await self._executor.gradient(graph, await self._gradient_call(request))
+        return wire.GradientResponse(
+            request_id=request.request_id,
+            value=result.value,
+            gradients=codec.encode_arrays(result.grads),
+            metrics=codec.encode_arrays(result.metrics),
+            sample_count=result.count,
+            evaluator=wire.EVALUATOR_REFERENCE,
+        )
+
+    async def _gradient_call(self, request: wire.GradientRequest) -> GradientCall:
+        mean = _REDUCTIONS.get(request.reduction)
+        if mean is None:
+            raise InputError(f"reduction {request.reduction} is unknown", field="reduction")
+        parameters, inputs = await self._arrays(request)
+        return GradientCall(parameters, inputs, tuple(request.wrt) or None, mean, request.debug)
+
+    async def _arrays(self, request: wire.GradientRequest | wire.EvaluateRequest) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
+        def decode() -> tuple[Mapping[str, Array], Mapping[str, Array]]:
+            parameters = codec.decode_arrays(request.parameters, "parameters", self._settings)
+            return parameters, codec.decode_arrays(request.inputs, "inputs", self._settings)
+
+        return await unblocking(request.ByteSize(), decode)
+
+    async def evaluate(self, call: Call, request: wire.EvaluateRequest) -> None:
+        """Streams outputs for each sample."""
+        graph = self._graphs.get(request.graph_id)
+        _check_evaluator(request.evaluator)
+        parameters, inputs = await self._arrays(request)
+        async with self._executor.evaluate(graph, EvaluateCall(parameters, inputs, request.debug)) as columns:
+            await _stream(call, columns)
+
+    async def backward(self, _: Call, request: wire.BackwardRequest) -> wire.BackwardResponse:
+        """Data and gradient of every node of an expression."""
+        name = await unblocking(len(request.graph), graph_id, request.graph)
+        shared = await self._shared(name, request.graph, request.sources)
+        data, gradients = await self._executor.backward(shared)
+        return wire.BackwardResponse(request_id=request.request_id, data=data, gradients=gradients)
+
+
+async def _stream(call: Call, columns: Mapping[str, Array]) -> None:
+    samples = len(next(iter(columns.values())))
+    sample_bytes = sum(column.nbytes for column in columns.values()) // samples
+    step = max(1, CHUNK_BYTES // max(1, sample_bytes))
+    for start in range(0, samples, step):
+        part = {name: column[start : start + step] for name, column in columns.items()}
+        response = wire.EvaluateResponse(
+            request_id=call.request_id,
+            first_sample=start,
+            sample_count=min(step, samples - start),
+            outputs=codec.encode_arrays(part),
+            evaluator=wire.EVALUATOR_REFERENCE,
+        )
+        await call.send(response)
+
+
+def _check_evaluator(evaluator: int) -> None:
+    if evaluator not in _EVALUATORS:
+        raise InputError(f"evaluator {evaluator} is not one that this server has", field="evaluator")

@@ -1,0 +1,53 @@
+"""Every setting and every limit of the server, frozen when it starts. An error about a limit names its field here."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+
+GIB = 1 << 30
+
+
+def cores() -> int:
+    """Number of processors that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `python -m sumgrad_server` can be told. Sizes are in bytes, times in seconds."""
+
+    address: str = "127.0.0.1:50051"
+    insecure: bool = False
+    workers: int = field(default_factory=cores)
+    grace: float = 8.0
+    """How long running requests may go on after SIGTERM. Docker kills 10 seconds after it."""
+
+    max_message_bytes: int = GIB
+    max_request_id_bytes: int = 128
+    max_arrays: int = 65_536
+    """Parameters and inputs of one request, and leaves of one graph."""
+
+    max_samples: int = GIB
+    """Samples of one request."""
+
+    max_nodes: int = 4_000_000
+    max_elements: int = 1 << 26
+    """Elements of one node, for one sample."""
+    max_graphs: int = 4096
+    max_graph_bytes: int = GIB
+    """All registered graphs together; the least recently used go first."""
+
+    max_queue: int = 1024
+    """Requests that wait or run."""
+    max_shared_bytes: int = 8 * GIB
+    """Shared memory of all requests that wait or run, and of what is kept for the next ones."""
+    max_worker_bytes: int = 16 * GIB
+    """Memory of one worker, beside the shared one."""
+    max_programs: int = 32
+    """Prepared programs that a worker keeps."""
+
+    cancel_seconds: float = 5.0
+    """How long a worker may go on with a cancelled request (it looks between blocks) before it is replaced."""
+    retry_seconds: float = 1.0
+    """When a client that met a full queue should come back."""

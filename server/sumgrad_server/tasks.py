@@ -1,0 +1,166 @@
+"""What the front tells a worker: the kinds of work, where in an arena its data lies, and the messages on the channel.
+
+An arena of a job is: a header whose first byte is the cancel flag | parameters | inputs | results | the pickled task. Arrays start at multiples
+of 64 bytes. Every shard has its own place in the results, so workers never write to the same bytes, and a shard that is done again
+writes the same values to the same place.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from sumgrad_engine.errors import GraphError
+from sumgrad_engine.ir import Graph
+from sumgrad_engine.program import Layout
+from sumgrad_engine.types import Array, Shape, Type
+
+HEADER = 64
+ALIGNMENT = 64
+CANCEL_FLAG = 0
+
+Memory: TypeAlias = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Slot:
+    """An array in an arena, row-major, in the machine's byte order."""
+
+    name: str
+    offset: int
+    shape: Shape
+    dtype: str
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the array."""
+        return math.prod(self.shape) * np.dtype(self.dtype).itemsize
+
+    def view(self, memory: Memory) -> Array:
+        """The array itself: writing to it writes to the arena."""
+        return memory[self.offset : self.offset + self.nbytes].view(self.dtype).reshape(self.shape)
+
+
+class Packer:
+    """Lays out slots one after the other."""
+
+    def __init__(self) -> None:
+        self.nbytes = HEADER
+
+    def slot(self, name: str, shape: Shape, dtype: np.dtype[Any]) -> Slot:
+        """The next slot."""
+        slot = Slot(name, self.nbytes, shape, dtype.str)
+        self.nbytes += -(-slot.nbytes // ALIGNMENT) * ALIGNMENT
+        return slot
+
+
+@dataclass(frozen=True)
+class Describe:
+    """Check a graph and say what it takes and gives: a Signature. One shard."""
+
+
+@dataclass(frozen=True)
+class Backward:
+    """Data and gradient of every node of a graph without samples. One shard, which answers with an arena of its own."""
+
+
+@dataclass(frozen=True)
+class Gradient:
+    """Partial sums of loss, gradient and metrics: row k of `rows` is that of shard k, and the last row the penalty's if there is one."""
+
+    wrt: tuple[str, ...] | None
+    debug: bool
+    samples: int
+    shard_blocks: int
+    data_shards: int
+    parameters: tuple[Slot, ...]
+    inputs: tuple[Slot, ...]
+    rows: Slot
+
+
+@dataclass(frozen=True)
+class Evaluate:
+    """Outputs for each sample: shard k writes those of its samples."""
+
+    debug: bool
+    samples: int
+    shard_blocks: int
+    parameters: tuple[Slot, ...]
+    inputs: tuple[Slot, ...]
+    columns: tuple[Slot, ...]
+
+
+Task: TypeAlias = Describe | Backward | Gradient | Evaluate
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a graph takes and gives."""
+
+    node_count: int
+    leaves: Graph
+    """The inputs and parameters alone: what arrays are checked against."""
+    outputs: tuple[tuple[str, Type], ...]
+    objective: Layout | GraphError
+    """How partial results of the gradient lie, for all parameters; or why the graph is no objective."""
+
+    @property
+    def has_penalty(self) -> bool:
+        """Whether there is a penalty, once for all samples."""
+        return any(name == "penalty" for name, _ in self.outputs)
+
+
+@dataclass(frozen=True)
+class GraphRef:
+    """A graph in shared memory: its canonical bytes, followed by those of its source map."""
+
+    id: str
+    graph_bytes: int
+    source_bytes: int
+    nbytes: int  # of the whole arena
+
+    def split(self, memory: Memory) -> tuple[bytes, bytes]:
+        """Copies of the graph's bytes and of the source map's."""
+        end = self.graph_bytes + self.source_bytes
+        return memory[: self.graph_bytes].tobytes(), memory[self.graph_bytes : end].tobytes()
+
+
+@dataclass(frozen=True)
+class Ready:
+    """From a worker: it can take work."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """To a worker: do this shard. Comes with the descriptors of the job's arena and of the graph's."""
+
+    job: int
+    shard: int
+    arena: int
+    arena_bytes: int
+    task_offset: int
+    task_bytes: int
+    graph: GraphRef
+    forget: tuple[int, ...]  # arenas that are no more
+
+
+@dataclass(frozen=True)
+class Done:
+    """From a worker: the shard is done. `value` is what does not lie in the arena; a descriptor may come along."""
+
+    job: int
+    shard: int
+    value: Any
+
+
+@dataclass(frozen=True)
+class Failed:
+    """From a worker: the shard raised this; `traceback` is for the log where the error is none of sumgrad's."""
+
+    job: int
+    shard: int
+    error: Exception
+    traceback: str | None = None
