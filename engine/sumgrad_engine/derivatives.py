@@ -74,5 +74,6 @@ def _hessian_row(slope: Value, node: Value, nodes: list[Value]) -> list[Value]:
     flat = reshape(slope, (slope.size,))
     seconds = [grad(flat[k], nodes) for k in range(slope.size)]
     return [
-        reshape(concat([reshape(second[j], (1, other.size)) for second in seconds]), node.shape + other.shape) for j, other in enumerate(nodes)
+        reshape(concat([reshape(second[j], (1, other.size)) for second in seconds]), node.shape + other.shape)
+        for j, other in enumerate(nodes)
     ]

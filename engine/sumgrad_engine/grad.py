@@ -139,5 +139,3 @@ def unbroadcast(share: Any, shape: Shape) -> Any:
     axes = broadcast_axes(shape, wide)
     summed = sum_(share, axes=axes)
     return summed if shape_of(summed) == shape else reshape(summed, shape=shape)
-
-

@@ -6,7 +6,7 @@ up, and after which step a value is not needed any more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -45,7 +45,9 @@ class Plan:
         steps = _steps(graph, self.wanted)
         after_samples = _after_samples(graph)
         self.shared_steps = [step for step in steps if not graph.per_sample[step.node] and not after_samples[step.node]]
-        self.sample_steps = _forgetting([step for step in steps if graph.per_sample[step.node] or after_samples[step.node]], self.wanted, graph)
+        self.sample_steps = _forgetting(
+            [step for step in steps if graph.per_sample[step.node] or after_samples[step.node]], self.wanted, graph
+        )
 
     def shared(self, parameters: Mapping[str, Array], debug: bool = False) -> Values:
         """The values that are the same for all samples, computed once."""
@@ -151,5 +153,3 @@ def conform(leaf: Leaf, array: Any) -> Array:
     if not np.can_cast(found.dtype, leaf.dtype.numpy, "same_kind") or (leaf.dtype.name == "FLOAT" and found.dtype.kind not in "fiub"):
         raise InputError(f"{leaf.name!r} must be of kind {leaf.dtype.name}, not {found.dtype}", field=leaf.name)
     return np.ascontiguousarray(found, leaf.dtype.numpy).reshape(found.shape)
-
-

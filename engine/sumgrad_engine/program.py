@@ -106,9 +106,7 @@ def check_objective(graph: Graph) -> None:
         raise GraphError('an objective needs an output "loss"')
     penalty = graph.outputs.get("penalty")
     if penalty is not None and graph.per_sample[penalty]:
-        raise GraphError(
-            "the penalty depends on an input: it may depend on parameters only", node=penalty, source=graph.describe(penalty)
-        )
+        raise GraphError("the penalty depends on an input: it may depend on parameters only", node=penalty, source=graph.describe(penalty))
 
 
 class GradientProgram:
@@ -236,7 +234,9 @@ def backward_all(graph: Graph) -> tuple[Vector, Vector]:
 
 
 def _flat(graph: Graph, arrays: Sequence[Array | None]) -> Vector:
-    parts = [np.zeros(size(of.shape)) if a is None else np.ravel(np.asarray(a, np.float64)) for a, of in zip(arrays, graph.types, strict=True)]
+    parts = [
+        np.zeros(size(of.shape)) if a is None else np.ravel(np.asarray(a, np.float64)) for a, of in zip(arrays, graph.types, strict=True)
+    ]
     return np.concatenate(parts)
 
 

@@ -69,9 +69,7 @@ class Simplifier(Builder):
         if not any(self.ops[k] is broadcast_to for k in operands):
             return operands
         shapes = {self.types[k].shape for k in operands if self.ops[k] is not broadcast_to}
-        return tuple(
-            self.operands[k][0] if self.ops[k] is broadcast_to and self.types[k].shape in shapes else k for k in operands
-        )
+        return tuple(self.operands[k][0] if self.ops[k] is broadcast_to and self.types[k].shape in shapes else k for k in operands)
 
     def is_constant(self, node: int, value: float) -> bool:
         """Whether a node is a constant all of whose elements have the bits of `value`."""

@@ -115,5 +115,3 @@ def _leaf_types(table: GraphTable) -> tuple[dict[int, Type], dict[int, Array], d
     types = {node: Type(leaf.shape, leaf.dtype) for node, leaf in leaves.items()}
     types |= {node: Type(value.shape, dtype_of(value) or DType.FLOAT) for node, value in constants.items()}
     return types, constants, dict(sorted(leaves.items()))
-
-

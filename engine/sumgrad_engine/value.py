@@ -269,7 +269,7 @@ def literal(data: Any) -> Value:
     """A constant that keeps its kind: integer arrays stay integers (indices), unlike in Value(...). A plain number is a float."""
     array = np.asarray(data)
     of = type_of(array)
-    if of.dtype is DType.FLOAT or isinstance(data, int) and not isinstance(data, bool):
+    if of.dtype is DType.FLOAT or (isinstance(data, int) and not isinstance(data, bool)):
         return Value(array)
     value: Value = Value.__new__(Value)
     value._leaf(constant, of, "")

@@ -125,7 +125,10 @@ def leaves_are_given(table: GraphTable, limits: Limits) -> None:
 
 def names_are_good(table: GraphTable, limits: Limits) -> None:
     """Names of leaves and outputs are unique, not empty and not too long."""
-    for what, names in (("leaf", [leaf.name for leaf in (*table.inputs, *table.parameters)]), ("output", [name for name, _ in table.outputs])):
+    for what, names in (
+        ("leaf", [leaf.name for leaf in (*table.inputs, *table.parameters)]),
+        ("output", [name for name, _ in table.outputs]),
+    ):
         seen: set[str] = set()
         for name in names:
             if not name:

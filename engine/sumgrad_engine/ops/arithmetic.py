@@ -22,7 +22,7 @@ def _hypot_share(g: Any, y: Any, a: Any) -> Any:
     return g * (a / where(equal(y, 0.0), 1.0, y))
 
 
-negative = Op(
+negative: Op = Op(
     name="negative",
     number=10,
     doc="-a",
@@ -33,7 +33,7 @@ negative = Op(
     domain=((-5, 5),),
     python="-",
 )
-add = Op(
+add: Op = Op(
     name="add",
     number=11,
     doc="a + b",
@@ -45,7 +45,7 @@ add = Op(
     domain=((-5, 5), (-5, 5)),
     python="+",
 )
-subtract = Op(
+subtract: Op = Op(
     name="subtract",
     number=12,
     doc="a - b",
@@ -56,7 +56,7 @@ subtract = Op(
     domain=((-5, 5), (-5, 5)),
     python="-",
 )
-multiply = Op(
+multiply: Op = Op(
     name="multiply",
     number=13,
     doc="a * b",
@@ -68,7 +68,7 @@ multiply = Op(
     domain=((-5, 5), (-5, 5)),
     python="*",
 )
-divide = Op(
+divide: Op = Op(
     name="divide",
     number=14,
     doc="a / b",
@@ -79,7 +79,7 @@ divide = Op(
     domain=((-5, 5), (0.5, 5)),
     python="/",
 )
-absolute = Op(
+absolute: Op = Op(
     name="abs",
     number=16,
     doc="|a|; its derivative at 0 is 0",
@@ -89,7 +89,7 @@ absolute = Op(
     derivatives=(lambda g, y, a: g * sign(a),),
     domain=((-5, 5),),
 )
-sign = Op(
+sign: Op = Op(
     name="sign",
     number=17,
     doc="-1, 0 or 1 by the sign of a; NaN stays NaN",
@@ -99,7 +99,7 @@ sign = Op(
     derivatives=(_zero,),
     domain=((-5, 5),),
 )
-sqrt = Op(
+sqrt: Op = Op(
     name="sqrt",
     number=18,
     doc="square root",
@@ -109,7 +109,7 @@ sqrt = Op(
     derivatives=(lambda g, y, a: g * (0.5 / y),),
     domain=((0.05, 9),),
 )
-square = Op(
+square: Op = Op(
     name="square",
     number=19,
     doc="a * a",
@@ -119,7 +119,7 @@ square = Op(
     derivatives=(lambda g, y, a: g * (2.0 * a),),
     domain=((-5, 5),),
 )
-reciprocal = Op(
+reciprocal: Op = Op(
     name="reciprocal",
     number=20,
     doc="1 / a",
@@ -129,7 +129,7 @@ reciprocal = Op(
     derivatives=(lambda g, y, a: -(g * square(y)),),
     domain=((0.3, 5),),
 )
-maximum = Op(
+maximum: Op = Op(
     name="maximum",
     number=21,
     doc="the larger of a and b; NaN if either is NaN; the derivative is shared at a tie",
@@ -139,7 +139,7 @@ maximum = Op(
     derivatives=(_larger, lambda g, y, a, b: _larger(g, y, b, a)),
     domain=((-5, 5), (-5, 5)),
 )
-minimum = Op(
+minimum: Op = Op(
     name="minimum",
     number=22,
     doc="the smaller of a and b; NaN if either is NaN; the derivative is shared at a tie",
@@ -149,7 +149,7 @@ minimum = Op(
     derivatives=(lambda g, y, a, b: _larger(g, y, b, a), lambda g, y, a, b: _larger(g, y, a, b)),
     domain=((-5, 5), (-5, 5)),
 )
-hypot = Op(
+hypot: Op = Op(
     name="hypot",
     number=23,
     doc="sqrt(a*a + b*b) without overflow; its derivative at the origin is 0",
@@ -161,7 +161,7 @@ hypot = Op(
     accuracy="1 ulp",
 )
 
-less = Op(
+less: Op = Op(
     name="less",
     number=80,
     doc="a < b",
@@ -172,7 +172,7 @@ less = Op(
     domain=((-5, 5), (-5, 5)),
     python="<",
 )
-less_equal = Op(
+less_equal: Op = Op(
     name="less_equal",
     number=81,
     doc="a <= b",
@@ -183,7 +183,7 @@ less_equal = Op(
     domain=((-5, 5), (-5, 5)),
     python="<=",
 )
-equal = Op(
+equal: Op = Op(
     name="equal",
     number=82,
     doc="a == b",
@@ -195,7 +195,7 @@ equal = Op(
     domain=((-5, 5), (-5, 5)),
     python="==",
 )
-not_equal = Op(
+not_equal: Op = Op(
     name="not_equal",
     number=83,
     doc="a != b",
@@ -207,7 +207,7 @@ not_equal = Op(
     domain=((-5, 5), (-5, 5)),
     python="!=",
 )
-logical_and = Op(
+logical_and: Op = Op(
     name="logical_and",
     number=84,
     doc="a and b, of booleans",
@@ -218,7 +218,7 @@ logical_and = Op(
     commutative=True,
     python="&",
 )
-logical_or = Op(
+logical_or: Op = Op(
     name="logical_or",
     number=85,
     doc="a or b, of booleans",
@@ -229,7 +229,7 @@ logical_or = Op(
     commutative=True,
     python="|",
 )
-logical_not = Op(
+logical_not: Op = Op(
     name="logical_not",
     number=86,
     doc="not a, of a boolean",
@@ -239,7 +239,7 @@ logical_not = Op(
     derivatives=(None,),
     python="~",
 )
-where = Op(
+where: Op = Op(
     name="where",
     number=87,
     doc="b where the boolean a holds, c elsewhere",
@@ -248,7 +248,7 @@ where = Op(
     forward=np.where,
     derivatives=(None, lambda g, y, a, b, c: where(a, g, 0.0), lambda g, y, a, b, c: where(a, 0.0, g)),
 )
-cast_float = Op(
+cast_float: Op = Op(
     name="cast_float",
     number=88,
     doc="an integer or a boolean as a float",

@@ -78,7 +78,7 @@ def _max_rule(g: Any, y: Any, a: Any, axes: Shape) -> Any:
     return where(largest, _keep(g / ties, a, axes), 0.0)
 
 
-sum_ = Op(
+sum_: Op = Op(
     name="sum",
     number=103,
     doc="the sum over axes, in a fixed order",
@@ -90,7 +90,7 @@ sum_ = Op(
     elementwise=False,
     accuracy="pairwise",
 )
-max_ = Op(
+max_: Op = Op(
     name="max",
     number=104,
     doc="the largest over axes; NaN if any is NaN; the derivative is shared at a tie",
@@ -103,7 +103,7 @@ max_ = Op(
     spread=lambda g, a, axes: _spread(g, a, axes),
     accuracy="exact",
 )
-logsumexp = Op(
+logsumexp: Op = Op(
     name="logsumexp",
     number=105,
     doc="log of the sum of exponentials over axes, without overflow",
@@ -149,7 +149,7 @@ def _matmul_guard(g: Any, a: Any, b: Any) -> tuple[Any, Any]:
     return where(_any(g, rank - 1), a, 0.0), where(_any(g, rank - 2), b, 0.0)
 
 
-matmul = Op(
+matmul: Op = Op(
     name="matmul",
     number=106,
     doc="a @ b of matrices, or stacks of them",
@@ -183,7 +183,7 @@ def _matmul_samples_forward(arrays: Arrays, leads: Leads, attributes: Attributes
     return product(long, b.reshape(-1, b.shape[2]))
 
 
-sum_samples = Op(
+sum_samples: Op = Op(
     name="sum_samples",
     number=120,
     doc="the sum over the samples",
@@ -195,7 +195,7 @@ sum_samples = Op(
     over_samples=True,
     accuracy="pairwise",
 )
-matmul_samples = Op(
+matmul_samples: Op = Op(
     name="matmul_samples",
     number=121,
     doc="the sum over the samples of a @ b, of matrices",

@@ -12,13 +12,19 @@ def fold(array: Array, axis: int) -> Array:
     count = array.shape[axis]
     if count == 0:
         return np.zeros(array.shape[:axis] + array.shape[axis + 1 :], array.dtype)
-    lead = (slice(None),) * axis
     while count > 1:
-        half = 1 << (count - 1).bit_length() - 1
-        lower = array[(*lead, slice(0, half))].copy()
-        lower[(*lead, slice(0, count - half))] += array[(*lead, slice(half, count))]
+        half = 1 << ((count - 1).bit_length() - 1)
+        lower = _part(array, axis, 0, half).copy()
+        rest = _part(lower, axis, 0, count - half)
+        rest += _part(array, axis, half, count)
         array, count = lower, half
-    return array[(*lead, 0)]
+    return array.reshape(array.shape[:axis] + array.shape[axis + 1 :])
+
+
+def _part(array: Array, axis: int, start: int, stop: int) -> Array:
+    """A view of some entries along an axis."""
+    part: Array = array[(slice(None),) * axis + (slice(start, stop),)]
+    return part
 
 
 def product(a: Array, b: Array) -> Array:

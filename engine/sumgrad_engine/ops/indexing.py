@@ -22,7 +22,8 @@ def _checked(index: Array, extent: int, lead: int, op: str) -> Array:
         place = np.argwhere(np.atleast_1d(wrong))[0]
         where = f" in sample {place[0]} of the block" if lead else ""
         raise InputError(
-            f"{op}: index {np.atleast_1d(index)[tuple(place)]}{where} is out of range: it must lie in 0..{extent - 1}", field=f"index of {op}"
+            f"{op}: index {np.atleast_1d(index)[tuple(place)]}{where} is out of range: it must lie in 0..{extent - 1}",
+            field=f"index of {op}",
         )
     return index
 
@@ -111,10 +112,10 @@ def _one_hot_type(types: Types, attributes: Attributes) -> Type:
 def _one_hot_forward(arrays: Arrays, leads: Leads, attributes: Attributes) -> Array:
     (extent,) = attributes["extent"]
     index = _checked(arrays[0], extent, leads[0], "one_hot")
-    return (index[..., None] == np.arange(extent)).astype(np.float64)
+    return np.equal(index[..., None], np.arange(extent)).astype(np.float64)
 
 
-take = Op(
+take: Op = Op(
     name="take",
     number=110,
     doc="a's entries along an axis, chosen by the integers b (0 <= b < extent), as numpy.take",
@@ -126,7 +127,7 @@ take = Op(
     elementwise=False,
     accuracy="exact",
 )
-scatter_add = Op(
+scatter_add: Op = Op(
     name="scatter_add",
     number=111,
     doc="zeros into which a's entries are added at the integers b: take transposed",
@@ -138,7 +139,7 @@ scatter_add = Op(
     elementwise=False,
     accuracy="in the order of the entries",
 )
-one_hot = Op(
+one_hot: Op = Op(
     name="one_hot",
     number=112,
     doc="a new last axis, 1.0 at the integer a (0 <= a < extent) and 0.0 elsewhere",
@@ -150,7 +151,7 @@ one_hot = Op(
     elementwise=False,
     accuracy="exact",
 )
-scatter_add_samples = Op(
+scatter_add_samples: Op = Op(
     name="scatter_add_samples",
     number=122,
     doc="the sum over the samples of scatter_add",

@@ -19,9 +19,9 @@ def _leaf(number: int, name: str, doc: str) -> Op:
     return Op(name=name, number=number, doc=doc, kinds="", infer=_given, forward=_no_value, derivatives=(), accuracy="exact")
 
 
-input_ = _leaf(1, "input", "per-sample data")
-parameter = _leaf(2, "parameter", "a value that all samples share")
-scalar = _leaf(3, "scalar", "a float64 constant of shape ()")
-constant = _leaf(4, "constant", "an array constant")
+input_: Op = _leaf(1, "input", "per-sample data")
+parameter: Op = _leaf(2, "parameter", "a value that all samples share")
+scalar: Op = _leaf(3, "scalar", "a float64 constant of shape ()")
+constant: Op = _leaf(4, "constant", "an array constant")
 
 OPS = (input_, parameter, scalar, constant)

@@ -56,7 +56,7 @@ def _reshape_forward(arrays: Arrays, leads: Leads, attributes: Attributes) -> Ar
     return arrays[0].reshape(_lead(arrays[0], leads[0]) + tuple(attributes["shape"]))
 
 
-reshape = Op(
+reshape: Op = Op(
     name="reshape",
     number=100,
     doc="the same elements in row-major order in another shape",
@@ -86,7 +86,7 @@ def _inverse(axes: Sequence[int]) -> tuple[int, ...]:
     return tuple(sorted(range(len(axes)), key=axes.__getitem__))
 
 
-transpose = Op(
+transpose: Op = Op(
     name="transpose",
     number=101,
     doc="axes in another order: axis i of the result is axis axes[i] of a",
@@ -113,7 +113,7 @@ def _broadcast_forward(arrays: Arrays, leads: Leads, attributes: Attributes) -> 
     return np.broadcast_to(array.reshape(_lead(array, lead) + ones + array.shape[lead:]), _lead(array, lead) + shape)
 
 
-broadcast_to = Op(
+broadcast_to: Op = Op(
     name="broadcast_to",
     number=102,
     doc="repeated along axes of extent 1 and along new leading axes",
@@ -132,7 +132,11 @@ def _concat_type(types: Types, attributes: Attributes) -> Type:
     first = types[0]
     _axis(axis, len(first.shape), "concat")
     for other in types[1:]:
-        if other.dtype != first.dtype or reduced(other.shape, [axis]) != reduced(first.shape, [axis]) or len(other.shape) != len(first.shape):
+        if (
+            other.dtype != first.dtype
+            or reduced(other.shape, [axis]) != reduced(first.shape, [axis])
+            or len(other.shape) != len(first.shape)
+        ):
             raise ShapeError(f"concat along axis {axis}: {first.shape} and {other.shape} do not fit")
     total = sum(t.shape[axis] for t in types)
     return Type(first.shape[:axis] + (total,) + first.shape[axis + 1 :], first.dtype)
@@ -163,7 +167,7 @@ def _concat_rule(position: int) -> Any:
     return rule
 
 
-concat = Op(
+concat: Op = Op(
     name="concat",
     number=107,
     doc="operands one after another along an axis",
@@ -201,7 +205,7 @@ def _slice_forward(arrays: Arrays, leads: Leads, attributes: Attributes) -> Arra
     return arrays[0][_slices(attributes, attributes["stop"], leads[0])]
 
 
-slice_ = Op(
+slice_: Op = Op(
     name="slice",
     number=108,
     doc="start:stop:step along each axis; 0 <= start <= stop <= extent, step >= 1",
@@ -217,7 +221,10 @@ slice_ = Op(
 
 def _pad_stops(shape: Sequence[int], attributes: Attributes) -> list[int]:
     """One past the last place that is filled, along each axis."""
-    return [start + (extent - 1) * step + 1 if extent else start for extent, start, step in zip(shape, attributes["start"], attributes["step"], strict=True)]
+    return [
+        start + (extent - 1) * step + 1 if extent else start
+        for extent, start, step in zip(shape, attributes["start"], attributes["step"], strict=True)
+    ]
 
 
 def _pad_type(types: Types, attributes: Attributes) -> Type:
@@ -227,7 +234,9 @@ def _pad_type(types: Types, attributes: Attributes) -> Type:
     if min((*attributes["start"], 0)) < 0 or min((*attributes["step"], 1)) < 1:
         raise ShapeError("pad: start must not be negative and step must be at least 1")
     if any(stop > extent for stop, extent in zip(_pad_stops(source, attributes), shape, strict=True)):
-        raise ShapeError(f"pad: {source} from {tuple(attributes['start'])} in steps of {tuple(attributes['step'])} does not fit into {shape}")
+        raise ShapeError(
+            f"pad: {source} from {tuple(attributes['start'])} in steps of {tuple(attributes['step'])} does not fit into {shape}"
+        )
     return Type(shape, types[0].dtype)
 
 
@@ -243,7 +252,7 @@ def _pad_rule(g: Any, y: Any, a: Any, start: Shape, step: Shape, shape: Shape) -
     return slice_(g, start=start, stop=stop, step=step)
 
 
-pad = Op(
+pad: Op = Op(
     name="pad",
     number=109,
     doc="zeros of a shape with a's elements at start, start + step, ... along each axis: slice transposed",
@@ -266,7 +275,7 @@ def _flip_forward(arrays: Arrays, leads: Leads, attributes: Attributes) -> Array
     return np.flip(arrays[0], tuple(axis + leads[0] for axis in attributes["axes"]))
 
 
-flip = Op(
+flip: Op = Op(
     name="flip",
     number=113,
     doc="the order along axes reversed",

@@ -77,7 +77,7 @@ def _pow_exponent(g: Any, y: Any, a: Any, b: Any) -> Any:
     return g * (y * log(where(equal(a, 0.0), 1.0, a)))
 
 
-power = Op(
+power: Op = Op(
     name="pow",
     number=15,
     doc="a ** b; NaN for a negative a with a fractional b",
@@ -90,18 +90,18 @@ power = Op(
     python="**",
 )
 
-exp = _unary(30, "exp", "e ** a", np.exp, lambda g, y, a: g * y, (-4, 4))
-expm1 = _unary(31, "expm1", "exp(a) - 1, accurate near 0", np.expm1, lambda g, y, a: g * exp(a), (-4, 4))
-log = _unary(32, "log", "natural logarithm", np.log, lambda g, y, a: g / a, (0.05, 20))
-log1p = _unary(33, "log1p", "log(1 + a), accurate near 0", np.log1p, lambda g, y, a: g / (1.0 + a), (-0.9, 20))
+exp: Op = _unary(30, "exp", "e ** a", np.exp, lambda g, y, a: g * y, (-4, 4))
+expm1: Op = _unary(31, "expm1", "exp(a) - 1, accurate near 0", np.expm1, lambda g, y, a: g * exp(a), (-4, 4))
+log: Op = _unary(32, "log", "natural logarithm", np.log, lambda g, y, a: g / a, (0.05, 20))
+log1p: Op = _unary(33, "log1p", "log(1 + a), accurate near 0", np.log1p, lambda g, y, a: g / (1.0 + a), (-0.9, 20))
 
-sin = _unary(40, "sin", "sine of radians", np.sin, lambda g, y, a: g * cos(a), (-6, 6))
-cos = _unary(41, "cos", "cosine of radians", np.cos, lambda g, y, a: -(g * sin(a)), (-6, 6))
-tan = _unary(42, "tan", "tangent of radians", np.tan, lambda g, y, a: g * (1.0 + square(y)), (-1.3, 1.3))
-asin = _unary(43, "asin", "inverse sine", np.arcsin, lambda g, y, a: g / sqrt((1.0 - a) * (1.0 + a)), (-0.95, 0.95))
-acos = _unary(44, "acos", "inverse cosine", np.arccos, lambda g, y, a: -(g / sqrt((1.0 - a) * (1.0 + a))), (-0.95, 0.95))
-atan = _unary(45, "atan", "inverse tangent", np.arctan, lambda g, y, a: g / (1.0 + square(a)), (-5, 5))
-atan2 = Op(
+sin: Op = _unary(40, "sin", "sine of radians", np.sin, lambda g, y, a: g * cos(a), (-6, 6))
+cos: Op = _unary(41, "cos", "cosine of radians", np.cos, lambda g, y, a: -(g * sin(a)), (-6, 6))
+tan: Op = _unary(42, "tan", "tangent of radians", np.tan, lambda g, y, a: g * (1.0 + square(y)), (-1.3, 1.3))
+asin: Op = _unary(43, "asin", "inverse sine", np.arcsin, lambda g, y, a: g / sqrt((1.0 - a) * (1.0 + a)), (-0.95, 0.95))
+acos: Op = _unary(44, "acos", "inverse cosine", np.arccos, lambda g, y, a: -(g / sqrt((1.0 - a) * (1.0 + a))), (-0.95, 0.95))
+atan: Op = _unary(45, "atan", "inverse tangent", np.arctan, lambda g, y, a: g / (1.0 + square(a)), (-5, 5))
+atan2: Op = Op(
     name="atan2",
     number=46,
     doc="the angle of the point (b, a), in radians",
@@ -115,16 +115,14 @@ atan2 = Op(
     domain=((-5, 5), (0.2, 5)),
     accuracy="1 ulp",
 )
-sinh = _unary(47, "sinh", "hyperbolic sine", np.sinh, lambda g, y, a: g * cosh(a), (-4, 4))
-cosh = _unary(48, "cosh", "hyperbolic cosine", np.cosh, lambda g, y, a: g * sinh(a), (-4, 4))
-tanh = _unary(49, "tanh", "hyperbolic tangent", np.tanh, lambda g, y, a: g * (1.0 - square(y)), (-4, 4))
-asinh = _unary(50, "asinh", "inverse hyperbolic sine", np.arcsinh, lambda g, y, a: g / hypot(a, 1.0), (-5, 5))
-acosh = _unary(
-    51, "acosh", "inverse hyperbolic cosine", np.arccosh, lambda g, y, a: g / (sqrt(a - 1.0) * sqrt(a + 1.0)), (1.1, 9)
-)
-atanh = _unary(52, "atanh", "inverse hyperbolic tangent", np.arctanh, lambda g, y, a: g / ((1.0 - a) * (1.0 + a)), (-0.9, 0.9))
+sinh: Op = _unary(47, "sinh", "hyperbolic sine", np.sinh, lambda g, y, a: g * cosh(a), (-4, 4))
+cosh: Op = _unary(48, "cosh", "hyperbolic cosine", np.cosh, lambda g, y, a: g * sinh(a), (-4, 4))
+tanh: Op = _unary(49, "tanh", "hyperbolic tangent", np.tanh, lambda g, y, a: g * (1.0 - square(y)), (-4, 4))
+asinh: Op = _unary(50, "asinh", "inverse hyperbolic sine", np.arcsinh, lambda g, y, a: g / hypot(a, 1.0), (-5, 5))
+acosh: Op = _unary(51, "acosh", "inverse hyperbolic cosine", np.arccosh, lambda g, y, a: g / (sqrt(a - 1.0) * sqrt(a + 1.0)), (1.1, 9))
+atanh: Op = _unary(52, "atanh", "inverse hyperbolic tangent", np.arctanh, lambda g, y, a: g / ((1.0 - a) * (1.0 + a)), (-0.9, 0.9))
 
-relu = _unary(
+relu: Op = _unary(
     60,
     "relu",
     "0 where a < 0, else a; its derivative at 0 is 0",
@@ -133,17 +131,25 @@ relu = _unary(
     (-5, 5),
     "exact",
 )
-sigmoid = _unary(61, "sigmoid", "1 / (1 + exp(-a))", _sigmoid, lambda g, y, a: g * (y * (1.0 - y)), (-5, 5), "3 ulp")
-softplus = _unary(62, "softplus", "log(1 + exp(a))", _softplus, lambda g, y, a: g * sigmoid(a), (-5, 5), "3 ulp")
-erf = _unary(
+sigmoid: Op = _unary(61, "sigmoid", "1 / (1 + exp(-a))", _sigmoid, lambda g, y, a: g * (y * (1.0 - y)), (-5, 5), "3 ulp")
+softplus: Op = _unary(62, "softplus", "log(1 + exp(a))", _softplus, lambda g, y, a: g * sigmoid(a), (-5, 5), "3 ulp")
+erf: Op = _unary(
     63, "erf", "error function", _special("erf"), lambda g, y, a: g * (_TWO_OVER_SQRT_PI * exp(-square(a))), (-2.5, 2.5), "2 ulp"
 )
-erfc = _unary(
+erfc: Op = _unary(
     64, "erfc", "1 - erf(a)", _special("erfc"), lambda g, y, a: -(g * (_TWO_OVER_SQRT_PI * exp(-square(a)))), (-2.5, 2.5), "8 ulp"
 )
-lgamma = _unary(65, "lgamma", "log |Gamma(a)|", _special("gammaln"), lambda g, y, a: g * digamma(a), (0.3, 9), "4 ulp away from its zeros")
-digamma = _unary(
-    66, "digamma", "derivative of lgamma", _special("psi"), lambda g, y, a: g * polygamma(a, order=(1,)), (0.3, 9), "8 ulp away from its zeros"
+lgamma: Op = _unary(
+    65, "lgamma", "log |Gamma(a)|", _special("gammaln"), lambda g, y, a: g * digamma(a), (0.3, 9), "4 ulp away from its zeros"
+)
+digamma: Op = _unary(
+    66,
+    "digamma",
+    "derivative of lgamma",
+    _special("psi"),
+    lambda g, y, a: g * polygamma(a, order=(1,)),
+    (0.3, 9),
+    "8 ulp away from its zeros",
 )
 
 
@@ -155,7 +161,7 @@ def _polygamma_rule(g: Any, y: Any, a: Any, order: tuple[int, ...]) -> Any:
     return g * polygamma(a, order=(order[0] + 1,))
 
 
-polygamma = Op(
+polygamma: Op = Op(
     name="polygamma",
     number=67,
     doc="the order-th derivative of digamma, order >= 1",

@@ -1,0 +1,55 @@
+# make demo   sets everything up and runs the main job
+# make test   sets everything up and passes the tests
+# make check  lint, format, types, layers, generated code
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+# The first of these that is Python 3.11 or newer; PYTHON=... chooses another.
+PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
+TOOLS_VERSION := 1.66.2
+PROTOS := proto/sumgrad_proto/v1/graph.proto proto/sumgrad_proto/v1/service.proto
+
+.PHONY: demo test check proto format clean
+
+demo: .stamps/demo
+	$(BIN)/sumgrad demo
+
+test: .stamps/dev
+	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+
+check: .stamps/dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: .stamps/dev
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The generated code is made by the oldest supported generator, in its own environment, and committed.
+proto: .stamps/proto
+	.stamps/proto-venv/bin/python -m grpc_tools.protoc -I proto --python_out=proto --pyi_out=proto --grpc_python_out=proto $(PROTOS)
+
+clean:
+	rm -rf $(VENV) .stamps dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "sumgrad needs Python 3.11 or newer: install it, or say make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --upgrade pip
+
+.stamps/demo: pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[demo]'
+	@mkdir -p .stamps && touch $@
+
+.stamps/dev: pyproject.toml requirements-dev.lock | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --requirement requirements-dev.lock
+	$(BIN)/python -m pip install --quiet --no-deps --editable .
+	@mkdir -p .stamps && touch $@ .stamps/demo
+
+.stamps/proto: Makefile
+	@mkdir -p .stamps
+	$(PYTHON) -m venv .stamps/proto-venv
+	.stamps/proto-venv/bin/python -m pip install --quiet grpcio-tools==$(TOOLS_VERSION) 'setuptools<81'
+	@touch $@

@@ -1,0 +1,1 @@
+"""The wire of sumgrad: protocol buffers and the Python generated from them."""
