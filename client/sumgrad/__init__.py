@@ -36,9 +36,9 @@ from .errors import (
     UnauthenticatedError,
     UnavailableError,
 )
-from .training import Epoch, Fit, fit
 from .inprocess import here
 from .retry import Retry
+from .training import Epoch, Fit, fit
 
 if TYPE_CHECKING:
     from . import aio

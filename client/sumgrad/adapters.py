@@ -27,7 +27,7 @@ from sumgrad_engine.value import Value
 
 from .inprocess import here
 
-__all__ = ["LeastSquares", "Layout", "ScipyObjective", "least_squares", "scipy_objective"]
+__all__ = ["Layout", "LeastSquares", "ScipyObjective", "least_squares", "scipy_objective"]
 
 Vector: TypeAlias = NDArray[np.float64]
 Arrays: TypeAlias = Mapping[str, ArrayLike]

@@ -1,7 +1,7 @@
 """The asyncio twin of the service: `sg.aio.connect`, `sg.aio.local`, with the methods of `Service` to be awaited.
 
-    async with sg.aio.connect("127.0.0.1:50051") as service:
-        results = await asyncio.gather(*[service.value_and_grad(objective, params, batch) for batch in batches])
+async with sg.aio.connect("127.0.0.1:50051") as service:
+    results = await asyncio.gather(*[service.value_and_grad(objective, params, batch) for batch in batches])
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from .channel import MAX_MESSAGE_BYTES, channel_options, checked_address, error_
 from .errors import ServiceError
 from .launch import ServerProcess
 from .protocol import Protocol
-from .retry import Retry
+from .retry import DEFAULT_RETRY, Retry
 
 __all__ = ["AsyncService", "connect", "local"]
 
@@ -101,7 +101,7 @@ def connect(
     *,
     timeout: float | None = None,
     max_message_bytes: int = MAX_MESSAGE_BYTES,
-    retry: Retry = Retry(),  # noqa: B008 - immutable
+    retry: Retry = DEFAULT_RETRY,
     insecure: bool = False,
 ) -> AsyncService:
     """A connection to the server at "host:port", with the meanings of `sumgrad.connect`. Call it where an event loop runs."""
@@ -111,7 +111,10 @@ def connect(
 
 @asynccontextmanager
 async def local(
-    workers: int = 2, *, timeout: float | None = None, max_message_bytes: int = MAX_MESSAGE_BYTES
+    workers: int = 2,
+    *,
+    timeout: float | None = None,  # noqa: ASYNC109 - of each call to the service, as in `sumgrad.local`
+    max_message_bytes: int = MAX_MESSAGE_BYTES,
 ) -> AsyncIterator[AsyncService]:
     """`async with sg.aio.local(workers=2) as service:` starts a server on this machine, as `sumgrad.local` does, and stops it at the end."""
     process = await asyncio.to_thread(ServerProcess.start, workers=workers)

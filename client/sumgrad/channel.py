@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import inspect
 import ipaddress
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar, cast
 
 import grpc
 
@@ -45,7 +45,7 @@ def is_loopback(address: str) -> bool:
 
 
 def channel_options(max_message_bytes: int) -> list[tuple[str, int | str]]:
-    """gRPC's options for both kinds of channel."""
+    """The options of both kinds of channel."""
     if not 0 < max_message_bytes <= _GIB:
         raise ValueError(f"max_message_bytes must lie in 1..2**30, not {max_message_bytes}")
     return [
@@ -60,7 +60,7 @@ def channel_options(max_message_bytes: int) -> list[tuple[str, int | str]]:
 
 def error_of(refused: grpc.RpcError) -> ServiceError:
     """The error of ours for one of gRPC's, blocking or asyncio."""
-    trailer = refused.trailing_metadata() or ()
+    trailer = cast("Iterable[tuple[str, bytes]]", refused.trailing_metadata() or ())
     details = next((value for key, value in trailer if key == "grpc-status-details-bin"), None)
     return from_status(refused.code().value[0], refused.details() or "", details)
 

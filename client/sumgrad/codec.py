@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from sumgrad_engine.errors import InputError
 from sumgrad_engine.ir import Graph
 from sumgrad_engine.sources import Sources
-from sumgrad_engine.types import DType, Leaf
 from sumgrad_engine.table import GraphTable, from_table, to_table
+from sumgrad_engine.types import DType, Leaf
 from sumgrad_proto.v1 import graph_pb2 as wire
 
 Array = NDArray[Any]
@@ -24,7 +24,7 @@ Array = NDArray[Any]
 _KINDS = {DType.FLOAT: wire.DTYPE_F64, DType.INT: wire.DTYPE_I64, DType.BOOL: wire.DTYPE_BOOL}
 _DTYPES = {kind: dtype for dtype, kind in _KINDS.items()}
 
-_NUMPY: dict[int, np.dtype[Any]] = {
+_NUMPY: dict[wire.DType, np.dtype[Any]] = {
     wire.DTYPE_F64: np.dtype("<f8"),
     wire.DTYPE_F32: np.dtype("<f4"),
     wire.DTYPE_I64: np.dtype("<i8"),

@@ -15,7 +15,7 @@ from .channel import MAX_MESSAGE_BYTES, channel_options, checked_address, error_
 from .errors import ServiceError
 from .launch import ServerProcess
 from .protocol import Protocol
-from .retry import Retry
+from .retry import DEFAULT_RETRY, Retry
 
 Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer")
@@ -101,7 +101,7 @@ def connect(
     *,
     timeout: float | None = None,
     max_message_bytes: int = MAX_MESSAGE_BYTES,
-    retry: Retry = Retry(),  # noqa: B008 - immutable
+    retry: Retry = DEFAULT_RETRY,
     insecure: bool = False,
 ) -> Service:
     """A connection to the server at "host:port" (or "unix:/path").

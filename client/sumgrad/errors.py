@@ -169,7 +169,7 @@ def _number(text: str | int | None) -> int | None:
 
 def _place(message: str, context: Mapping[str, str]) -> str:
     """What is known of the place and not yet said: " (node 4, op log, made at train.py:12)"."""
-    words = {"field": "{}", "node": "node {}", "op": "op {}", "sample": "sample {}", "source": "made at {}"}
+    words = {"node": "node {}", "op": "op {}", "sample": "sample {}", "source": "made at {}"}
     parts = [words[name].format(context[name]) for name in words if context.get(name)]
     unsaid = [part for part in parts if part not in message]
     return f" ({', '.join(unsaid)})" if unsaid else ""

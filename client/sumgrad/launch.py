@@ -27,7 +27,7 @@ def server_command(flags: Sequence[str]) -> list[str]:
 
 
 def server_environment() -> dict[str, str]:
-    """This process's environment, with malloc told to keep large blocks.
+    """The environment of this process, with malloc told to keep large blocks.
 
     Messages of many megabytes are otherwise bound by page faults: 279 MB/s against 1,375 for one of 64 MB (DESIGN.md, known traps). The limits
     are read when a process starts, so they have to come from here.
@@ -53,8 +53,9 @@ class ServerProcess:
         if workers < 1:
             raise ValueError(f"a server needs at least one worker, not workers={workers}")
         flags = ["--address", "127.0.0.1:0", "--workers", str(workers), "--announce", "--exit-with-parent"]
-        log = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as the server; a pipe that nobody reads would block it
-        process = subprocess.Popen(
+        # The log lives as long as the server: a pipe that nobody reads would block it.
+        log = tempfile.TemporaryFile()  # noqa: SIM115
+        process = subprocess.Popen(  # noqa: S603 - our own command
             server_command(flags), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=server_environment()
         )
         try:

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from sumgrad_engine import functions
 from sumgrad_engine.errors import GraphError
+from sumgrad_engine.ops.leaves import parameter
 from sumgrad_engine.types import DType
 from sumgrad_engine.value import Value, param
-from sumgrad_engine.ops.leaves import parameter
 
 __all__ = ["ACTIVATIONS", "MLP", "Linear", "Module", "binary_cross_entropy", "cross_entropy", "hinge", "squared_error"]
 
@@ -79,7 +79,7 @@ class Linear(Module):
         self.bias = param(f"{name}.bias", np.zeros(nout)) if bias else None
 
     def __call__(self, x: Value) -> Value:
-        """x of shape (..., nin) to shape (..., nout)."""
+        """From x of shape (..., nin) to shape (..., nout)."""
         product = x @ self.weight
         return product if self.bias is None else product + self.bias
 
@@ -91,9 +91,7 @@ class MLP(Module):
     `name` for "mlp". Each layer draws its weights from its own stream of `seed`, scaled for the activation as `Linear` describes.
     """
 
-    def __init__(
-        self, nin: int, nouts: Sequence[int], activation: str | Activation = "tanh", *, seed: int = 0, name: str = "mlp"
-    ) -> None:
+    def __init__(self, nin: int, nouts: Sequence[int], activation: str | Activation = "tanh", *, seed: int = 0, name: str = "mlp") -> None:
         if not nouts:
             raise ValueError("a network needs at least one layer")
         self.activation = _activation(activation)
@@ -106,7 +104,7 @@ class MLP(Module):
         ]
 
     def __call__(self, x: Value) -> Value:
-        """x of shape (..., nin) to shape (..., nouts[-1])."""
+        """From x of shape (..., nin) to shape (..., nouts[-1])."""
         for layer in self.layers[:-1]:
             x = self.activation(layer(x))
         return self.layers[-1](x)

@@ -71,7 +71,7 @@ class SGD(Optimizer):
         self._velocity: dict[str, FloatArray] = {}
 
     def update(self, name: str, param: FloatArray, grad: FloatArray, rate: float) -> FloatArray:
-        """p - r v, as the class describes."""
+        """The parameter less r v, as the class describes."""
         if self.weight_decay:
             grad = grad + self.weight_decay * param
         if not self.momentum:

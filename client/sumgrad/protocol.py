@@ -29,7 +29,7 @@ from .calls import Deadline, Method, Steps, stream, unary
 from .codec import Array, EncodedGraph
 from .errors import InternalError, NonFiniteError, NotFoundError, ResourceExhaustedError, ServiceError, UnavailableError
 from .recent import Recent
-from .retry import Retry
+from .retry import DEFAULT_RETRY, Retry
 
 Answer = TypeVar("Answer")
 Request = TypeVar("Request", bound=Message)
@@ -53,7 +53,7 @@ class Protocol:
         self,
         *,
         timeout: float | None = None,
-        retry: Retry = Retry(),  # noqa: B008 - immutable
+        retry: Retry = DEFAULT_RETRY,
         clock: Callable[[], float] = time.monotonic,
         dice: Callable[[], float] = random.random,
         new_request_id: Callable[[], str] = lambda: uuid.uuid4().hex,

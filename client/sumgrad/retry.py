@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Retry"]
+__all__ = ["DEFAULT_RETRY", "Retry"]
 
 
 @dataclass(frozen=True)
@@ -15,7 +15,7 @@ class Retry:
     Backoff And Jitter", AWS Architecture Blog, 2015), so that clients that lost the same server don't come back all at once.
     """
 
-    attempts: int = 6
+    attempts: int = 7
     first: float = 0.1
     longest: float = 5.0
 
@@ -26,3 +26,7 @@ class Retry:
     def pause(self, attempt: int, draw: float, at_least: float | None) -> float:
         """Seconds to wait after attempt number `attempt` (from 0), given a draw from [0, 1) and what the server asked for."""
         return draw * min(self.longest, self.first * 2.0**attempt) + (at_least or 0.0)
+
+
+DEFAULT_RETRY = Retry()
+"""Seven attempts, over at most six seconds and what the calls take."""

@@ -30,7 +30,7 @@ def test_layout_checks_shapes() -> None:
 
 
 def test_scipy_objective_is_minimised() -> None:
-    """minimize finds the least-squares line that lstsq gives."""
+    """SciPy's minimize finds the least-squares line that lstsq gives."""
     y = 2.0 * X - 1.0 + np.cos(9.0 * X)
     error = sg.input("x", shape=(2,)) @ sg.param("w", np.zeros(2)) - sg.input("y")
     design = np.column_stack([X, np.ones_like(X)])
@@ -48,7 +48,7 @@ def test_gradient_matches_finite_differences() -> None:
 
 
 def problem() -> sg.adapters.LeastSquares:
-    """y = b1 exp(-b2 x) with b1 = 2 and b2 = 0.7, from 1 and 1."""
+    """The model y = b1 exp(-b2 x) with b1 = 2 and b2 = 0.7, from 1 and 1."""
     x, y = sg.input("x"), sg.input("y")
     residual = y - sg.param("b1", 1.0) * sg.exp(-sg.param("b2", 1.0) * x)
     return sg.adapters.least_squares(None, residual, {"x": X, "y": 2.0 * np.exp(-0.7 * X)})

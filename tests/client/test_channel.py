@@ -14,7 +14,9 @@ def test_this_machine_is_fine(address: str) -> None:
     assert checked_address(address, insecure=False) == address
 
 
-@pytest.mark.parametrize("address", ["10.0.0.1:50051", "gradients.example.org:50051", "0.0.0.0:50051", "[2001:db8::1]:1", "localhost.evil.org:1"])
+@pytest.mark.parametrize(
+    "address", ["10.0.0.1:50051", "gradients.example.org:50051", "0.0.0.0:50051", "[2001:db8::1]:1", "localhost.evil.org:1"]
+)
 def test_other_machines_need_permission(address: str) -> None:
     """Any other address is refused until the caller says insecure=True."""
     with pytest.raises(ValueError, match="insecure=True"):
@@ -40,7 +42,9 @@ def test_message_limits() -> None:
 def test_missing_package_comes_with_the_cure() -> None:
     """A server that lacks a package says how to install it."""
     said = "Traceback (most recent call last):\n  ...\nModuleNotFoundError: No module named 'scipy.special'"
-    assert _why(said, 1) == "the server needs 'scipy.special', which is not installed here. Install it with: pip install \"sumgrad[server]\""
+    assert (
+        _why(said, 1) == "the server needs 'scipy.special', which is not installed here. Install it with: pip install \"sumgrad[server]\""
+    )
 
 
 def test_other_ends_are_quoted() -> None:

@@ -11,8 +11,8 @@ import pytest
 import sumgrad as sg
 from numpy.typing import NDArray
 from sumgrad import codec
-from sumgrad_engine.trace import trace
 from sumgrad_engine.table import to_table
+from sumgrad_engine.trace import trace
 from sumgrad_proto.v1 import graph_pb2 as wire
 
 ARRAYS: list[NDArray[Any]] = [
@@ -122,7 +122,8 @@ def test_source_lines_are_not_part_of_the_name() -> None:
     here = trace({"y": sg.input("x") + 1.0})
     there = trace({"y": sg.input("x") + 1.0})
     assert codec.encode_graph(here) == codec.encode_graph(there)
-    assert here.sources is not None and there.sources is not None
+    assert here.sources is not None
+    assert there.sources is not None
     node = here.outputs["y"]
     again = codec.decode_sources(codec.encode_sources(here.sources) or wire.SourceMap())
     assert again is not None

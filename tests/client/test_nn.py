@@ -25,7 +25,7 @@ def initial(module: Module) -> dict[str, Any]:
 
 
 def test_linear_is_a_matrix_product() -> None:
-    """x @ weight + bias."""
+    """The layer is x @ weight + bias."""
     layer = Linear(3, 2, seed=4)
     params = {**initial(layer), "linear.bias": np.array([10.0, 20.0])}
     x = np.arange(12.0).reshape(4, 3)

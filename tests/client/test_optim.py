@@ -48,9 +48,9 @@ def test_sgd_with_nesterov() -> None:
 def adam_by_hand(weight_decay: float, decoupled: bool) -> list[float]:
     """Algorithm 1 of Kingma and Ba, and algorithm 2 of Loshchilov and Hutter."""
     p, m, v, found = 2.0, 0.0, 0.0, []
-    for t, g in enumerate(GRADS, 1):
+    for t, grad in enumerate(GRADS, 1):
         decay = 0.1 * weight_decay * p if decoupled else 0.0
-        g = g if decoupled else g + weight_decay * p
+        g = grad if decoupled else grad + weight_decay * p
         m = 0.9 * m + 0.1 * g
         v = 0.999 * v + 0.001 * g * g
         p = p - decay - 0.1 * (m / (1 - 0.9**t)) / (math.sqrt(v / (1 - 0.999**t)) + 1e-8)

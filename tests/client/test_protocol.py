@@ -26,6 +26,7 @@ class Clock:
         self.now = 100.0
 
     def __call__(self) -> float:
+        """The time."""
         return self.now
 
 
@@ -326,5 +327,8 @@ def test_errors_get_the_clients_source_line() -> None:
     objective = sg.Objective(loss)
     node = next(node for node in range(objective.graph.node_count) if objective.graph.op(node).name == "log")
     with pytest.raises(sg.InvalidArgumentError, match=r"loss = sg\.log") as caught:
-        drive(protocol().value_and_grad(objective, PARAMS, DATA), failing(sg.InvalidArgumentError("no", node=str(node)), method="RegisterGraph"))
+        drive(
+            protocol().value_and_grad(objective, PARAMS, DATA),
+            failing(sg.InvalidArgumentError("no", node=str(node)), method="RegisterGraph"),
+        )
     assert str(caught.value.context["source"]).startswith(__file__)

@@ -12,7 +12,7 @@ DATA = {"x": np.arange(10.0), "y": 3.0 * np.arange(10.0) + 1.0}
 
 
 def line(reduction: Any = "mean") -> sg.Objective:
-    """y = w x + b by least squares, with the absolute error as a metric."""
+    """The line y = w x + b by least squares, with the absolute error as a metric."""
     x, y = sg.input("x"), sg.input("y")
     error = sg.param("w", 0.0) * x + sg.param("b", 0.0) - y
     return sg.Objective(error * error, metrics={"absolute": sg.abs(error)}, reduction=reduction)

@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Starts a server on a free loopback port and shows it five jobs."""
-    from ..demo import run_demo  # it needs the extra "demo"
+    from sumgrad.demo import run_demo  # it needs the extra "demo"
 
     run_demo(workers=options.workers, picture=options.picture)
     return 0

@@ -15,7 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Prints the leaves and outputs of a graph."""
-    from ..connection import connect  # gRPC is loaded when it is needed
+    from sumgrad.connection import connect  # gRPC is loaded when it is needed
 
     with connect(options.address, timeout=options.timeout, insecure=options.insecure) as service:
         graph = service.get_graph(options.id)

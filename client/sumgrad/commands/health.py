@@ -9,7 +9,7 @@ from .command import Command, add_address
 
 def run(options: argparse.Namespace) -> int:
     """Prints the server's state; status 0 if it serves, 1 if it does not or can't be reached."""
-    from ..connection import connect  # gRPC is loaded when it is needed
+    from sumgrad.connection import connect  # gRPC is loaded when it is needed
 
     with connect(options.address, timeout=options.timeout, insecure=options.insecure) as service:
         state = service.health()

@@ -6,7 +6,8 @@ import argparse
 import os
 import sys
 
-from ..launch import server_command, server_environment
+from sumgrad.launch import server_command, server_environment
+
 from .command import Command
 
 
@@ -14,7 +15,7 @@ def run(options: argparse.Namespace) -> int:
     """Replaces this process by the server, so that signals reach it without a middleman: it may be PID 1 of a container."""
     command = server_command(options.rest)
     sys.stdout.flush()
-    os.execve(command[0], command, server_environment())
+    os.execve(command[0], command, server_environment())  # noqa: S606 - no shell is wanted
 
 
 COMMAND = Command("serve", "start a server here; --help shows its options", run, passes_on=True)

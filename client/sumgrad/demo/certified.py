@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from sumgrad_engine.errors import MissingDependencyError
+
 import sumgrad as sg
 from sumgrad.connection import Service
-from sumgrad_engine.errors import MissingDependencyError
 
 from .nist import Certified, agreeing_digits, misra1a
 

@@ -8,6 +8,7 @@ import signal
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
+
 import sumgrad as sg
 from sumgrad.connection import Service
 from sumgrad.datasets import make_moons

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import sumgrad as sg
 from numpy.typing import NDArray
+
+import sumgrad as sg
 from sumgrad.connection import Service
 from sumgrad.datasets import make_moons
 
@@ -50,9 +51,7 @@ def moons_objective(net: sg.nn.Module) -> sg.Objective:
     """Margin loss of a network on labels -1 and 1, with a little L2 on its parameters and the accuracy as a metric."""
     score, label = net(sg.input("x", shape=(2,)))[0], sg.input("y")
     penalty = sum((sg.sum(sg.square(value)) for value in net.parameters().values()), start=sg.Value(0.0))
-    return sg.Objective(
-        sg.nn.hinge(score, label), penalty=1e-4 * penalty, metrics={"accuracy": score * label > 0.0}, reduction="mean"
-    )
+    return sg.Objective(sg.nn.hinge(score, label), penalty=1e-4 * penalty, metrics={"accuracy": score * label > 0.0}, reduction="mean")
 
 
 def train_moons(service: Service, picture: Path, epochs: int = 200) -> sg.Fit:
