@@ -108,7 +108,7 @@ def _placed(error: InputError, graph: Graph, node: int) -> InputError:
 def _steps(graph: Graph, wanted: Sequence[int]) -> list[Step]:
     """The steps that the wanted nodes need, in order."""
     needed = [False] * graph.node_count
-    rows = [row for row in graph.rows()]
+    rows = list(graph.rows())
     for node in wanted:
         needed[node] = True
     for node, _, operands, _ in reversed(rows):

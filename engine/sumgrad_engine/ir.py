@@ -110,6 +110,7 @@ class Node(Operators):
         return self.builder.types[self.id].dtype
 
     def build(self, op: Op, operands: Sequence[Any], attributes: Attributes) -> Node:
+        """The node op(*operands) in the same builder; numbers and arrays become constants."""
         builder = self.builder
         ids = [operand.id if isinstance(operand, Node) else builder.constant(operand) for operand in operands]
         return Node(builder, builder.add(op, ids, attributes))
@@ -137,8 +138,6 @@ class Builder:
     def add(self, op: Op, operands: Sequence[int], attributes: Attributes = NO_ATTRIBUTES) -> int:
         """The node op(*operands). Integers and booleans become floats where the op needs floats. Raises GraphError."""
         try:
-            if not op.accepts(len(operands)):
-                raise GraphError(f"{op.name} takes {len(op.kinds)} operands, not {len(operands)}")
             return self._add(op, self._fit(op, operands), attributes)
         except GraphError as error:
             raise error.located(op=op.name, source=f"{self.place[0]}:{self.place[1]}" if self.place else None) from None
@@ -167,6 +166,8 @@ class Builder:
 
     def _fit(self, op: Op, operands: Sequence[int]) -> tuple[int, ...]:
         """The operands as the kinds of element that the op needs."""
+        if not op.accepts(len(operands)):
+            raise GraphError(f"{op.name} takes {len(op.kinds)} operands, not {len(operands)}")
         types, letters = self.types, op.letters(len(operands))
         for wanted, operand in zip(letters, operands, strict=True):
             if wanted != "*" and wanted != types[operand].dtype.letter:

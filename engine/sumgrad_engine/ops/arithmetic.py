@@ -146,7 +146,7 @@ minimum: Op = Op(
     kinds="ff",
     infer=ELEMENTWISE_FLOAT,
     forward=np.minimum,
-    derivatives=(lambda g, y, a, b: _larger(g, y, b, a), lambda g, y, a, b: _larger(g, y, a, b)),
+    derivatives=(lambda g, y, a, b: _larger(g, y, b, a), _larger),
     domain=((-5, 5), (-5, 5)),
 )
 hypot: Op = Op(

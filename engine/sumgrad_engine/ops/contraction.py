@@ -100,7 +100,7 @@ max_: Op = Op(
     derivatives=(_max_rule,),
     attributes=("axes",),
     elementwise=False,
-    spread=lambda g, a, axes: _spread(g, a, axes),
+    spread=_spread,
     accuracy="exact",
 )
 logsumexp: Op = Op(
@@ -113,7 +113,7 @@ logsumexp: Op = Op(
     derivatives=(lambda g, y, a, axes: _keep(g, a, axes) * exp(a - _keep(y, a, axes)),),
     attributes=("axes",),
     elementwise=False,
-    spread=lambda g, a, axes: _spread(g, a, axes),
+    spread=_spread,
     accuracy="3 ulp of the largest term",
 )
 

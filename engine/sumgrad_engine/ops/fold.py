@@ -30,7 +30,7 @@ def _part(array: Array, axis: int, start: int, stop: int) -> Array:
 def product(a: Array, b: Array) -> Array:
     """a @ b for (..., m, k) and (..., k, n), broadcasting, the terms added in order of k."""
     if a.shape[-1] == 0:
-        return np.zeros(np.broadcast_shapes(a.shape[:-2], b.shape[:-2]) + (a.shape[-2], b.shape[-1]))
+        return np.zeros((*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1]))
     total = a[..., :, :1] * b[..., :1, :]
     for k in range(1, a.shape[-1]):
         total += a[..., :, k : k + 1] * b[..., k : k + 1, :]

@@ -72,7 +72,7 @@ def _scatter_type(types: Types, attributes: Attributes) -> Type:
     (axis,), (extent,), shape, index = attributes["axis"], attributes["extent"], types[0].shape, types[1].shape
     if axis < 0 or extent < 0 or shape[axis : axis + len(index)] != index or axis + len(index) > len(shape):
         raise ShapeError(f"scatter_add: entries {shape} at axis {axis} do not fit indices {index}")
-    return Type(shape[:axis] + (extent,) + shape[axis + len(index) :], types[0].dtype)
+    return Type((*shape[:axis], extent, *shape[axis + len(index) :]), types[0].dtype)
 
 
 def _scatter_forward(arrays: Arrays, leads: Leads, attributes: Attributes) -> Array:
@@ -84,7 +84,7 @@ def _scatter_forward(arrays: Arrays, leads: Leads, attributes: Attributes) -> Ar
     count = max(len(rows), len(columns))
     total = np.zeros((count, extent, rows.shape[2]), array.dtype)
     np.add.at(total, (np.arange(count)[:, None], np.broadcast_to(columns, (count, columns.shape[1]))), rows)
-    return _unrows(total, max(leads), axis, per_sample[:axis] + (extent,) + per_sample[axis + width :], 1)
+    return _unrows(total, max(leads), axis, (*per_sample[:axis], extent, *per_sample[axis + width :]), 1)
 
 
 def _scatter_samples_forward(arrays: Arrays, leads: Leads, attributes: Attributes) -> Array:

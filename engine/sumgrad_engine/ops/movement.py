@@ -139,7 +139,7 @@ def _concat_type(types: Types, attributes: Attributes) -> Type:
         ):
             raise ShapeError(f"concat along axis {axis}: {first.shape} and {other.shape} do not fit")
     total = sum(t.shape[axis] for t in types)
-    return Type(first.shape[:axis] + (total,) + first.shape[axis + 1 :], first.dtype)
+    return Type((*first.shape[:axis], total, *first.shape[axis + 1 :]), first.dtype)
 
 
 def _with_lead(arrays: Arrays, leads: Leads) -> list[Array]:

@@ -103,6 +103,7 @@ class Op:
         return count >= 1 if self.variadic else count == len(self.kinds)
 
     def __call__(self, *operands: Any, **attributes: tuple[int, ...]) -> Any:
+        """The expression, if any operand is one; else the value."""
         for operand in operands:
             if isinstance(operand, Expression):
                 return operand.build(self, operands, attributes)
