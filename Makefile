@@ -1,12 +1,16 @@
 # make demo   sets everything up and runs the main job
 # make test   sets everything up and passes the tests
-# make check  lint, format, types, layers, generated code
+# make check  lint, format, types, layers
+# make proto  makes the Python code of the .proto files again
+# make format puts the code into the form that make check wants
 SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 # The first of these that is Python 3.11 or newer; PYTHON=... chooses another.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 TOOLS_VERSION := 1.66.2
+PROTO_STAMP := .stamps/proto-$(TOOLS_VERSION)
+PROTO_OUT ?= proto
 PROTOS := proto/sumgrad_proto/v1/graph.proto proto/sumgrad_proto/v1/service.proto
 
 .PHONY: demo test check proto format clean
@@ -14,7 +18,7 @@ PROTOS := proto/sumgrad_proto/v1/graph.proto proto/sumgrad_proto/v1/service.prot
 demo: .stamps/demo
 	$(BIN)/sumgrad demo
 
-test: .stamps/dev
+test: .stamps/dev $(PROTO_STAMP)
 	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
 
 check: .stamps/dev
@@ -28,8 +32,9 @@ format: .stamps/dev
 	$(BIN)/ruff format .
 
 # The generated code is made by the oldest supported generator, in its own environment, and committed.
-proto: .stamps/proto
-	.stamps/proto-venv/bin/python -m grpc_tools.protoc -I proto --python_out=proto --pyi_out=proto --grpc_python_out=proto $(PROTOS)
+# A test makes it again under another PROTO_OUT and compares.
+proto: $(PROTO_STAMP)
+	.stamps/proto-venv/bin/python -m grpc_tools.protoc -I proto --python_out=$(PROTO_OUT) --pyi_out=$(PROTO_OUT) --grpc_python_out=$(PROTO_OUT) $(PROTOS)
 
 clean:
 	rm -rf $(VENV) .stamps dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
@@ -48,8 +53,8 @@ $(BIN)/python:
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	@mkdir -p .stamps && touch $@ .stamps/demo
 
-.stamps/proto: Makefile
+$(PROTO_STAMP): | $(BIN)/python
 	@mkdir -p .stamps
-	$(PYTHON) -m venv .stamps/proto-venv
+	$(BIN)/python -m venv --clear .stamps/proto-venv
 	.stamps/proto-venv/bin/python -m pip install --quiet grpcio-tools==$(TOOLS_VERSION) 'setuptools<81'
 	@touch $@

@@ -1,0 +1,29 @@
+# The service: docker build -t sumgrad . && docker run --rm sumgrad serve --help
+
+FROM python:3.11-slim AS build
+WORKDIR /src
+COPY pyproject.toml requirements-dev.lock README.md CHANGELOG.md LICENSE ./
+# What the service stands on comes first: it changes less often than the service. The lock says which versions were tested.
+RUN python -m venv --without-pip /sumgrad \
+ && python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*p["dependencies"], *p["optional-dependencies"]["server"], sep="\n")' > needed.txt \
+ && pip --python /sumgrad/bin/python install --no-cache-dir --requirement needed.txt --constraint requirements-dev.lock
+COPY proto proto
+COPY engine engine
+COPY server server
+COPY client client
+RUN pip wheel --no-cache-dir --no-deps --wheel-dir wheels . \
+ && pip --python /sumgrad/bin/python install --no-cache-dir --no-deps wheels/*.whl
+
+FROM python:3.11-slim
+RUN useradd --system --no-create-home --shell /usr/sbin/nologin sumgrad
+COPY --from=build /sumgrad /sumgrad
+# What the service `train` of docker-compose.yml runs.
+COPY examples/train_compose.py /examples/train_compose.py
+ENV PATH=/sumgrad/bin:$PATH PYTHONUNBUFFERED=1
+USER sumgrad
+WORKDIR /tmp
+EXPOSE 50051
+# `sumgrad serve` replaces itself by the server, which so is process 1 and gets SIGTERM; it answers by draining.
+ENTRYPOINT ["sumgrad"]
+CMD ["serve"]
+HEALTHCHECK --interval=10s --timeout=10s --start-period=30s CMD ["sumgrad", "health", "127.0.0.1:50051"]
