@@ -28,8 +28,8 @@ log = logging.getLogger(__name__)
 
 DOMAIN = "sumgrad"
 DETAILS_KEY = "grpc-status-details-bin"
-MAX_MESSAGE = 2000
-"""Characters: statuses travel in HTTP headers, of which gRPC takes 8 KiB."""
+MAX_MESSAGE = 1000
+"""Characters: statuses travel in HTTP headers, of which gRPC takes 8 KiB, with all but ASCII escaped."""
 MAX_VALUE = 200
 
 
@@ -91,7 +91,7 @@ def refusal(error: BaseException, request_id: str, retry_seconds: float) -> Refu
     row = row_of(error)
     message, known = _said(error, row)
     known = {**known, **({"request_id": request_id} if request_id else {})}
-    status = status_pb2.Status(code=row.code.value[0], message=message[:MAX_MESSAGE])
+    status = status_pb2.Status(code=row.code.value[0], message=message)
     for detail in _details(error, row, message, known, retry_seconds):
         packed = any_pb2.Any()
         packed.Pack(detail)
@@ -102,22 +102,23 @@ def refusal(error: BaseException, request_id: str, retry_seconds: float) -> Refu
 def _said(error: BaseException, row: Row) -> tuple[str, dict[str, str]]:
     if row is not OUR_FAULT:
         known = error.context if isinstance(error, SumgradError) else {}
-        return _printable(str(error) or row.reason), {name: _printable(value)[:MAX_VALUE] for name, value in known.items()}
+        return _cut(str(error) or row.reason, MAX_MESSAGE), {name: _cut(value, MAX_VALUE) for name, value in known.items()}
     fault = secrets.token_hex(8)
     log.error("fault %s", fault, exc_info=error)
     return f"the service failed; its log tells more under {fault}", {"fault": fault}
 
 
-def _printable(text: str) -> str:
-    # Names that come with hostile graphs may hold what UTF-8 can't.
-    return text.encode(errors="replace").decode()
+def _cut(text: str, most: int) -> str:
+    # Names that come with hostile graphs may hold what UTF-8 can't; and other letters than ASCII take up to twelve characters each.
+    clean = text.encode(errors="replace").decode()
+    return clean[:most] if clean.isascii() else clean[: most // 4]
 
 
 def _details(error: BaseException, row: Row, message: str, known: dict[str, str], retry_seconds: float) -> list[Message]:
     details: list[Message] = [error_details_pb2.ErrorInfo(reason=row.reason, domain=DOMAIN, metadata=known)]
     if row.code is grpc.StatusCode.INVALID_ARGUMENT:
         field = known.get("field") or (f"graph.nodes[{known['node']}]" if "node" in known else "request")
-        violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=message[:MAX_VALUE])
+        violation = error_details_pb2.BadRequest.FieldViolation(field=field, description=_cut(message, MAX_VALUE))
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))
     if isinstance(error, BusyError):
         delay = duration_pb2.Duration()

@@ -1,0 +1,367 @@
+"""The state machine: events go in, instructions are compared; and any order of events keeps the invariants."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from sumgrad_server.dispatch import (
+    MAX_DEATHS,
+    MAX_FAILED_STARTS,
+    Abort,
+    Broken,
+    Close,
+    Dispatcher,
+    Drain,
+    Event,
+    Fail,
+    Finish,
+    Instruction,
+    Interrupt,
+    Kill,
+    Overdue,
+    Reject,
+    Release,
+    ShardDone,
+    ShardFailed,
+    Spawn,
+    Start,
+    Stop,
+    Stopped,
+    Submit,
+    WorkerLost,
+    WorkerReady,
+)
+
+
+class Checked:
+    """A dispatcher whose invariants are checked after every event."""
+
+    def __init__(self, workers: int, max_jobs: int = 100) -> None:
+        self.dispatcher = Dispatcher(workers, max_jobs)
+        self.begun = self.dispatcher.begin()
+
+    def __call__(self, *events: Event) -> list[Instruction]:
+        """The instructions of all these events."""
+        instructions: list[Instruction] = []
+        for event in events:
+            instructions += self.dispatcher.handle(event)
+            self.dispatcher.check()
+        return instructions
+
+
+@pytest.fixture
+def two() -> Iterator[Checked]:
+    """Two workers, both ready; at the end the invariants hold."""
+    machine = Checked(2)
+    assert machine.begun == [Spawn(0), Spawn(1)]
+    assert machine(WorkerReady(0), WorkerReady(1)) == []
+    yield machine
+    machine.dispatcher.check()
+
+
+def test_shards_go_to_idle_workers(two: Checked) -> None:
+    """Each ready worker gets one shard, and the next when it has answered; the last answer finishes the job."""
+    assert two(Submit(1, 3)) == [Start(0, 1, 0), Start(1, 1, 1)]
+    assert two(ShardDone(1, 1, 1)) == [Start(1, 1, 2)]
+    assert two(ShardDone(0, 1, 0)) == []
+    assert two(ShardDone(1, 1, 2)) == [Finish(1)]
+    assert two(Close(1)) == [Release(1)]
+
+
+def test_work_waits_for_the_first_worker() -> None:
+    """What is submitted before any worker is ready starts when one is."""
+    machine = Checked(1)
+    assert machine(Submit(1, 1)) == []
+    assert machine(WorkerReady(0)) == [Start(0, 1, 0)]
+
+
+def test_jobs_take_turns(two: Checked) -> None:
+    """A small job is not stuck behind a large one."""
+    two(Submit(1, 100))
+    assert two(Submit(2, 1)) == []
+    assert two(ShardDone(0, 1, 0)) == [Start(0, 1, 2)]
+    assert two(ShardDone(1, 1, 1)) == [Start(1, 2, 0)]
+    assert two(ShardDone(1, 2, 0)) == [Finish(2), Start(1, 1, 3)]
+
+
+def test_second_answer_is_dropped(two: Checked) -> None:
+    """A shard counts once, however often its answer comes."""
+    two(Submit(1, 2))
+    two(ShardDone(0, 1, 0))
+    assert two(ShardDone(0, 1, 0)) == []
+    assert two(ShardDone(1, 1, 0)) == []
+    assert two(ShardDone(1, 1, 1)) == [Finish(1)]
+
+
+def test_dead_workers_shard_goes_to_another(two: Checked) -> None:
+    """A lost worker's shard is first in line, a new worker is spawned, and the dead one's late answer is dropped."""
+    two(Submit(1, 4))
+    assert two(WorkerLost(0)) == [Spawn(2)]
+    assert two(ShardDone(0, 1, 0)) == []
+    assert two(ShardDone(1, 1, 1)) == [Start(1, 1, 0)]
+    assert two(WorkerReady(2)) == [Start(2, 1, 2)]
+
+
+def test_idle_worker_takes_over_at_once(two: Checked) -> None:
+    """If somebody is idle, a dead worker's shard starts again with no delay."""
+    two(Submit(1, 1))
+    assert two(WorkerLost(0)) == [Spawn(2), Start(1, 1, 0)]
+
+
+def test_deadly_shard_fails_its_job() -> None:
+    """A shard that three workers died of fails its job, and the service goes on."""
+    machine = Checked(1)
+    machine(WorkerReady(0), Submit(1, 2))
+    for worker in range(MAX_DEATHS - 1):
+        machine(WorkerLost(worker))
+        assert machine(WorkerReady(worker + 1)) == [Start(worker + 1, 1, 0)]
+    last = MAX_DEATHS - 1
+    assert machine(WorkerLost(last)) == [Fail(1, None, MAX_DEATHS), Spawn(MAX_DEATHS)]
+    assert machine(Close(1)) == [Release(1)]
+    assert machine(WorkerReady(MAX_DEATHS), Submit(2, 1)) == [Start(MAX_DEATHS, 2, 0)]
+
+
+def test_error_fails_the_job_and_stops_the_rest(two: Checked) -> None:
+    """A shard's error is the job's; other workers are asked to stop, and the memory goes when they have."""
+    error = ValueError("log of nothing")
+    two(Submit(1, 5))
+    assert two(ShardFailed(0, 1, 0, error)) == [Interrupt(1), Fail(1, error)]
+    assert two(Close(1)) == [Interrupt(1)]
+    assert two(ShardFailed(1, 1, 1, error)) == [Release(1)]
+
+
+def test_memory_is_kept_while_a_worker_may_write(two: Checked) -> None:
+    """A cancelled job's memory is released by the last worker that had it: by its answer or its death."""
+    two(Submit(1, 5))
+    assert two(Close(1)) == [Interrupt(1)]
+    assert two(ShardDone(0, 1, 0)) == []
+    assert two(WorkerLost(1)) == [Release(1), Spawn(2)]
+    assert two(Submit(2, 1)) == [Start(0, 2, 0)]
+
+
+def test_waiting_job_is_cancelled_without_a_trace(two: Checked) -> None:
+    """Closing a job that has not begun releases it at once."""
+    two(Submit(1, 2), Submit(2, 2))
+    assert two(Close(2)) == [Release(2)]
+    assert two(Close(2)) == []
+
+
+def test_worker_that_does_not_stop_is_killed(two: Checked) -> None:
+    """When a closed job is overdue, the workers that still run it are killed, and only those."""
+    two(Submit(1, 1), Submit(2, 1), Close(1))
+    assert two(Overdue(1)) == [Kill(0)]
+    assert two(Overdue(2)) == []
+    assert two(WorkerLost(0)) == [Release(1), Spawn(2)]
+    assert two(Overdue(1)) == []
+
+
+def test_full_queue_rejects() -> None:
+    """Jobs over the limit are rejected, and there is room again when one is released."""
+    machine = Checked(1, max_jobs=2)
+    machine(WorkerReady(0), Submit(1, 1), Submit(2, 1))
+    assert machine(Submit(3, 1)) == [Reject(3, draining=False)]
+    machine(ShardDone(0, 1, 0), Close(1))
+    assert machine(Submit(4, 1)) == []
+
+
+def test_drain_finishes_what_runs(two: Checked) -> None:
+    """Draining takes no new jobs, finishes those at hand, and then stops the workers."""
+    two(Submit(1, 1))
+    assert two(Drain()) == []
+    assert two(Submit(2, 1)) == [Reject(2, draining=True)]
+    assert two(ShardDone(0, 1, 0)) == [Finish(1)]
+    assert two(Close(1)) == [Release(1), Stop(0), Stop(1)]
+    assert two(WorkerLost(0)) == []
+    assert two(WorkerLost(1)) == [Stopped()]
+
+
+def test_drain_replaces_a_worker_that_is_needed() -> None:
+    """A worker that dies while the last job runs is replaced, draining or not."""
+    machine = Checked(1)
+    machine(WorkerReady(0), Submit(1, 1), Drain())
+    assert machine(WorkerLost(0)) == [Spawn(1)]
+    assert machine(WorkerReady(1)) == [Start(1, 1, 0)]
+
+
+def test_abort_fails_what_runs_and_kills(two: Checked) -> None:
+    """Aborting fails every job and doesn't wait for busy workers."""
+    two(Submit(1, 1), Submit(2, 3))
+    assert two(Abort()) == [Interrupt(1), Fail(1, None), Interrupt(2), Fail(2, None), Kill(0), Kill(1)]
+    assert two(Close(1), Close(2)) == [Interrupt(1), Interrupt(2)]
+    assert two(WorkerLost(0)) == [Release(1)]
+    assert two(WorkerLost(1)) == [Release(2), Stopped()]
+
+
+def test_workers_that_never_start_are_given_up() -> None:
+    """A broken installation doesn't spawn processes for ever."""
+    machine = Checked(1)
+    machine(Submit(1, 1))
+    for worker in range(MAX_FAILED_STARTS - 1):
+        assert machine(WorkerLost(worker)) == [Spawn(worker + 1)]
+    assert machine(WorkerLost(MAX_FAILED_STARTS - 1)) == [Broken(), Fail(1, None)]
+    assert machine(Submit(2, 1)) == [Reject(2, draining=True)]
+    assert machine(Close(1)) == [Release(1), Stopped()]
+
+
+class AnyOrder(RuleBasedStateMachine):
+    """All orders of events, with a model of the outside: processes, owners, and who may write to which memory."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.alive: dict[int, tuple[int, int] | None] = {}  # workers and what they compute
+        self.unready: set[int] = set()
+        self.owned: dict[int, int] = {}  # jobs that are not closed, and their shards
+        self.told: set[int] = set()
+        self.released: set[int] = set()
+        self.answers: Counter[tuple[int, int]] = Counter()
+        self.numbers = 0
+        self.stopped = False
+
+    @initialize(workers=st.integers(1, 4))
+    def begin(self, workers: int) -> None:
+        self.dispatcher = Dispatcher(workers, max_jobs=6)
+        self.obey(self.dispatcher.begin())
+
+    def feed(self, event: Event) -> list[Instruction]:
+        instructions = self.dispatcher.handle(event)
+        self.obey(instructions)
+        return instructions
+
+    def obey(self, instructions: list[Instruction]) -> None:
+        for instruction in instructions:
+            assert not self.stopped or isinstance(instruction, Reject), "only refusals come after Stopped"
+            self.obey_one(instruction)
+
+    def obey_one(self, instruction: Instruction) -> None:
+        match instruction:
+            case Spawn(worker):
+                assert worker not in self.alive
+                self.alive[worker] = None
+                self.unready.add(worker)
+            case Start(worker, job, shard):
+                assert self.alive[worker] is None, "a worker has one shard at a time"
+                assert worker not in self.unready
+                assert job in self.owned, "only jobs that somebody wants are computed"
+                assert self.answers[job, shard] == 0, "a shard that is done is not done again"
+                self.alive[worker] = (job, shard)
+            case Finish(job):
+                assert all(self.answers[job, shard] == 1 for shard in range(self.owned[job])), "every shard exactly once"
+                self.tell(job)
+            case Fail(job):
+                self.tell(job)
+            case Reject(job):
+                del self.owned[job]
+            case Release(job):
+                assert job not in self.owned, "its owner may still read"
+                assert all(task is None or task[0] != job for task in self.alive.values()), "a worker may still write"
+                assert job not in self.released
+                self.released.add(job)
+            case Stopped():
+                assert not self.alive
+                self.stopped = True
+
+    def tell(self, job: int) -> None:
+        assert job not in self.told, "an owner is told once"
+        self.told.add(job)
+
+    def pick(self, data: Any, workers: list[int]) -> int:
+        return int(data.draw(st.sampled_from(sorted(workers))))
+
+    @rule(shards=st.integers(1, 5))
+    def submit(self, shards: int) -> None:
+        self.numbers += 1
+        self.owned[self.numbers] = shards
+        self.feed(Submit(self.numbers, shards))
+
+    @precondition(lambda self: self.owned)
+    @rule(data=st.data())
+    def close(self, data: Any) -> None:
+        job = data.draw(st.sampled_from(sorted(self.owned)))
+        del self.owned[job]
+        self.feed(Close(job))
+
+    @precondition(lambda self: self.unready)
+    @rule(data=st.data())
+    def become_ready(self, data: Any) -> None:
+        worker = self.pick(data, list(self.unready))
+        self.unready.discard(worker)
+        self.feed(WorkerReady(worker))
+
+    @precondition(lambda self: any(self.alive.values()))
+    @rule(data=st.data(), fails=st.sampled_from([False, False, False, True]))
+    def answer(self, data: Any, fails: bool) -> None:
+        worker = self.pick(data, [worker for worker, task in self.alive.items() if task])
+        task = self.alive[worker]
+        assert task is not None
+        self.alive[worker] = None
+        if fails:
+            self.feed(ShardFailed(worker, *task, ValueError("no")))
+        else:
+            self.answers[task] += task[0] in self.owned and task[0] not in self.told
+            self.feed(ShardDone(worker, *task))
+
+    @precondition(lambda self: self.alive)
+    @rule(data=st.data())
+    def lose(self, data: Any) -> None:
+        worker = self.pick(data, list(self.alive))
+        del self.alive[worker]
+        self.unready.discard(worker)
+        self.feed(WorkerLost(worker))
+
+    @rule(worker=st.integers(0, 30), job=st.integers(0, 30), shard=st.integers(0, 5))
+    def hear_a_ghost(self, worker: int, job: int, shard: int) -> None:
+        """Answers of workers that were not asked change nothing."""
+        if self.alive.get(worker) != (job, shard):
+            assert self.feed(ShardDone(worker, job, shard)) == []
+
+    @rule(job=st.integers(0, 30))
+    def overdue(self, job: int) -> None:
+        for kill in self.feed(Overdue(job)):
+            assert isinstance(kill, Kill)
+            assert job not in self.owned
+            task = self.alive[kill.worker]
+            assert task is not None
+            assert task[0] == job
+
+    @rule(event=st.sampled_from([Drain(), Drain(), Abort()]))
+    def drain(self, event: Event) -> None:
+        if self.numbers > 3:
+            self.feed(event)
+
+    @invariant()
+    def is_consistent(self) -> None:
+        if hasattr(self, "dispatcher"):
+            self.dispatcher.check()
+
+    def teardown(self) -> None:
+        """From wherever it is, the machine comes to its end when workers answer and owners close."""
+        if not hasattr(self, "dispatcher"):
+            return
+        while self.unready:
+            worker = self.unready.pop()
+            self.feed(WorkerReady(worker))
+        while any(self.alive.values()):
+            worker, task = next((worker, task) for worker, task in self.alive.items() if task)
+            self.alive[worker] = None
+            self.answers[task] += task[0] in self.owned and task[0] not in self.told
+            self.feed(ShardDone(worker, *task))
+            self.dispatcher.check()
+        assert set(self.owned) <= self.told, "every job comes to an end"
+        for job in list(self.owned):
+            del self.owned[job]
+            self.feed(Close(job))
+        self.feed(Drain())
+        for worker in list(self.alive):
+            del self.alive[worker]
+            self.feed(WorkerLost(worker))
+        assert self.stopped
+
+
+AnyOrder.TestCase.settings = settings(max_examples=300, stateful_step_count=50, deadline=None)
+TestAnyOrder = AnyOrder.TestCase
