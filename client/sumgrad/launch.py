@@ -117,7 +117,7 @@ def _tail(log: IO[bytes]) -> str:
 
 
 def _why(said: str, code: int) -> str:
-    missing = re.search(r"No module named '([\w.]+)'", said)
+    missing = re.search(r"ModuleNotFoundError: No module named '([\w.]+)'\Z", said)
     if missing:
         return f'the server needs {missing[1]!r}, which is not installed here. Install it with: pip install "sumgrad[server]"'
     return f"the server ended with exit code {code} before it listened; it said:\n{said}"

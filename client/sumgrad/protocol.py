@@ -18,7 +18,7 @@ from grpc_health.v1 import health_pb2
 from numpy.typing import ArrayLike, NDArray
 from sumgrad_engine.ir import Graph
 from sumgrad_engine.objective import Objective
-from sumgrad_engine.program import Result, check_arrays
+from sumgrad_engine.program import Result, check_arrays, gradient_layout
 from sumgrad_engine.trace import trace, trace_nodes
 from sumgrad_engine.types import Leaf
 from sumgrad_engine.value import Value
@@ -83,6 +83,7 @@ class Protocol:
         differentiate with respect to (None: all). `debug` makes the first NaN or infinity a NonFiniteError that names its node, source line
         and sample. Raises InputError for arrays that do not fit, and ServiceError as errors.py has it.
         """
+        gradient_layout(objective.graph, wrt)
         graph = self._encoded.get((objective.graph,), lambda: EncodedGraph.of(objective.graph))
         parameters, inputs = _checked(graph.graph, _sendable(params, "parameters"), _sendable(data, "inputs"))
         request = wire.GradientRequest(

@@ -91,6 +91,7 @@ def fit(
             history.append(_epoch(number, results, objective.reduction, current))
             _show(bar, history[-1])
             if callback is not None and callback(history[-1]):
+                bar.total = number  # so that the bar ends full
                 break
     return Fit(current, tuple(history))
 

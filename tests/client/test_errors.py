@@ -22,7 +22,7 @@ def details(*parts: Message) -> bytes:
         holder = any_pb2.Any()
         holder.Pack(part)
         packed.append(holder)
-    return status_pb2.Status(details=packed).SerializeToString()
+    return bytes(status_pb2.Status(details=packed).SerializeToString())
 
 
 def info(reason: str = "", **metadata: str) -> error_details_pb2.ErrorInfo:

@@ -17,20 +17,20 @@ from .networks import moons_objective
 from .workers import busy_seconds, worker_pids
 
 _TICK = 0.01  # seconds between two looks at the workers
-_BUSY = 0.2  # seconds that a worker must have computed before it is killed
+_BUSY = 0.1  # seconds that a worker must have computed before it is killed
 
 
-def kill_in_the_middle(service: Service, samples: int = 400_000) -> bool:
+def kill_in_the_middle(service: Service, samples: int = 2_000_000) -> bool:
     """Sums a gradient twice, the second time with a worker killed on the way; whether all bits of both are the same."""
     points, labels = make_moons(samples, noise=0.2, seed=7)
     objective = moons_objective(sg.nn.MLP(2, [16, 16, 1], seed=2))
     data = {"x": points, "y": 2.0 * labels - 1.0}
     undisturbed = service.value_and_grad(objective, objective.params, data)
-    print(f"    {undisturbed.count:,} samples, undisturbed     {_digest(undisturbed)}")
+    print(f"    {undisturbed.count:,} samples, undisturbed       {_digest(undisturbed)}")
     with ThreadPoolExecutor(1) as thread:
         busy = {pid: busy_seconds(pid) for pid in _workers(service)}
         disturbed = _killed_on_the_way(thread.submit(service.value_and_grad, objective, objective.params, data), busy)
-    print(f"    {disturbed.count:,} samples, a worker killed {_digest(disturbed)}")
+    print(f"    {disturbed.count:,} samples, worker killed     {_digest(disturbed)}")
     same = _bits(undisturbed) == _bits(disturbed)
     print(f"    {'the same bits' if same else 'THE BITS DIFFER'}; the workers are now {', '.join(map(str, _workers(service)))}")
     return same

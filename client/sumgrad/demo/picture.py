@@ -22,12 +22,13 @@ def draw_boundary(score: Callable[[FloatArray], FloatArray], points: FloatArray,
     figure = figure_type(figsize=(7.0, 5.0), dpi=150, layout="constrained")
     axes = figure.add_subplot()
     shades = colors.LinearSegmentedColormap.from_list("moons", ["#c8553d", "#f6e7df", "#f4f4f2", "#dfe9f0", "#2b6c99"])
-    axes.contourf(across, along, surface, levels=np.linspace(-1.0, 1.0, 41), cmap=shades, alpha=0.85)
+    extent = (across[0], across[-1], along[0], along[-1])
+    axes.imshow(surface, extent=extent, origin="lower", vmin=-1.0, vmax=1.0, cmap=shades, interpolation="bilinear", alpha=0.85)
     axes.contour(across, along, surface, levels=[0.0], colors="#222222", linewidths=1.4)
     for label, colour in ((0, "#a23b25"), (1, "#1b4f75")):
         chosen = points[labels == label]
         axes.scatter(chosen[:, 0], chosen[:, 1], s=42, color=colour, edgecolors="white", linewidths=0.9, label=f"class {label}")
-    axes.legend(frameon=False, loc="upper right")
+    axes.legend(frameon=False, loc="upper left")
     axes.set(xlabel="$x_1$", ylabel="$x_2$", title="Two moons, a 2-16-16-1 network, gradients by sumgrad", aspect="equal")
     for spine in axes.spines.values():
         spine.set_visible(False)

@@ -8,12 +8,13 @@ from pathlib import Path
 __all__ = ["busy_seconds", "worker_pids"]
 
 _PROC = Path("/proc")
+_WORKER = b"sumgrad_server.worker"
 
 
 def worker_pids(server: int) -> list[int]:
     """The process ids of a server's workers. OSError where there is no /proc."""
     children = [int(entry.name) for entry in _PROC.iterdir() if entry.name.isdecimal() and _parent(int(entry.name)) == server]
-    return sorted(pid for pid in children if b"spawn_main" in _command_line(pid))
+    return sorted(pid for pid in children if _WORKER in _command_line(pid))
 
 
 def busy_seconds(pid: int) -> float:
