@@ -9,6 +9,7 @@ is not installed is left out of the table, and said to be. What is timed is valu
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -97,11 +98,11 @@ def by_jax(layers: Weights, x: np.ndarray, y: np.ndarray) -> Gradient:
 
 
 def by_micrograd(layers: Weights, x: np.ndarray, y: np.ndarray) -> Gradient:
-    """A graph of scalars for every sample, as micrograd's users write it; tanh from its exp-free definition."""
+    """A graph of scalars for every sample, as micrograd's users write it, on Python floats."""
     from micrograd.engine import Value
 
     def tanh(v: Value) -> Value:
-        out = Value(np.tanh(v.data), (v,), "tanh")
+        out = Value(math.tanh(v.data), (v,), "tanh")
 
         def _backward() -> None:
             v.grad += (1 - out.data**2) * out.grad
@@ -110,8 +111,8 @@ def by_micrograd(layers: Weights, x: np.ndarray, y: np.ndarray) -> Gradient:
         return out
 
     def run() -> np.ndarray:
-        params = [([[Value(v) for v in row] for row in w], [Value(v) for v in b]) for w, b in layers]
-        for row, wanted in zip(x, y, strict=True):
+        params = [([[Value(v) for v in row] for row in w.tolist()], [Value(v) for v in b.tolist()]) for w, b in layers]
+        for row, wanted in zip(x.tolist(), y.tolist(), strict=True):
             values = [Value(v) for v in row]
             for w, b in params:
                 values = [tanh(sum((v * w[i][j] for i, v in enumerate(values)), b[j])) for j in range(len(b))]
