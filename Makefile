@@ -19,7 +19,7 @@ demo: .stamps/demo
 	$(BIN)/sumgrad demo
 
 test: .stamps/dev $(PROTO_STAMP)
-	$(BIN)/python -m pytest -n 2 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
 
 check: .stamps/dev
 	$(BIN)/ruff check .
