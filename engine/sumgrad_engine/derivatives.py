@@ -31,7 +31,7 @@ def grad(expression: Value, wrt: Value | Sequence[Value]) -> Value | list[Value]
 def _grad(expression: Value, wrt: list[Value]) -> list[Value]:
     # Nodes are not shared while the expression is recorded: two equal Values are still two to differentiate with respect to.
     builder = Simplifier(share=False, rewrite=False)
-    ids = record(builder, [expression, *wrt])
+    ids = record(builder, [expression, *wrt], variables=True)
     known = {ids[id(value)]: value for value in expression.nodes()} | {ids[id(value)]: value for value in wrt}
     builder.share = builder.rewrite = True
     try:

@@ -161,7 +161,8 @@ class Builder:
         self.places.append(self.place)
         if attributes:
             self.attributes[node] = dict(attributes)
-        self._ids.setdefault(key, node)
+        if self.share:
+            self._ids[key] = node
         return node
 
     def _fit(self, op: Op, operands: Sequence[int]) -> tuple[int, ...]:
@@ -211,7 +212,12 @@ class Builder:
         if node is None:
             node = self._append(key, op, (), NO_ATTRIBUTES, Type(leaf.shape, leaf.dtype), op is input_)
             self.leaves[node] = leaf
+            self._ids[key] = node
         return node
+
+    def variable(self, of: Type) -> int:
+        """A leaf like no other, whose value is not known here: nothing is folded into it or shared with it."""
+        return self._append((parameter.number, len(self.ops)), parameter, (), NO_ATTRIBUTES, of, False)
 
     def node(self, node: int) -> Node:
         """A handle on which rules and operators build."""

@@ -8,7 +8,7 @@ from .errors import GraphError
 from .ir import Builder, Graph
 from .ops.leaves import constant, input_
 from .types import Leaf
-from .value import Value, literal, topological
+from .value import Literal, Value, literal, topological
 
 
 def trace(outputs: Mapping[str, Value]) -> Graph:
@@ -29,14 +29,19 @@ def trace_nodes(root: Value) -> tuple[Graph, list[Value]]:
     return builder.graph({"value": len(nodes) - 1}), nodes
 
 
-def record(builder: Builder, roots: Sequence[Value]) -> dict[int, int]:
-    """Makes the nodes of some Values in a builder: id(Value) -> node."""
+def record(builder: Builder, roots: Sequence[Value], variables: bool = False) -> dict[int, int]:
+    """Makes the nodes of some Values in a builder: id(Value) -> node.
+
+    Values with data become constants; with `variables` those that the user made become variables, so that what is derived still depends on them.
+    """
     names: dict[str, Value] = {}
     ids: dict[int, int] = {}
     for value in topological(roots):
         builder.place = value.place
         if value.operands:
             ids[id(value)] = builder.add(value.op, [ids[id(operand)] for operand in value.operands], value.attributes)
+        elif variables and value.op is constant and not isinstance(value, Literal):
+            ids[id(value)] = builder.variable(value.type)
         else:
             ids[id(value)] = _record_leaf(builder, value, names)
     builder.place = None

@@ -215,6 +215,12 @@ class Value(Operators):
         return f"Value(data={self.data}, grad={self.grad})"
 
 
+class Literal(Value):
+    """A number or array that was written into an expression as it is: nobody holds it to differentiate with respect to it."""
+
+    __slots__ = ()
+
+
 def _settled(array: Array) -> Any:
     """Eager data: NumPy scalars for shape (), whose arithmetic follows IEEE and is quick."""
     return array[()]
@@ -243,7 +249,7 @@ def _fit(op: Op, wanted: str, operand: Any, place: Place | None) -> Value:
         return value
     if wanted == "f":
         if value.op is constant and not isinstance(operand, Value):
-            return Value(np.asarray(value._data, np.float64))
+            return Literal(np.asarray(value._data, np.float64))
         return _make(cast_float, (value,), NO_ATTRIBUTES, Type(value.shape, DType.FLOAT), value.place)
     raise ShapeError(f"{op.name} needs {_WANTED[wanted]}, not {value.dtype.name.lower()}s")
 
@@ -253,7 +259,7 @@ _SCALAR = Type((), DType.FLOAT)
 
 def _number(number: float, place: Place | None) -> Value:
     """A constant of a plain number: the quick way, for expressions of very many."""
-    value: Value = Value.__new__(Value)
+    value: Value = Literal.__new__(Literal)
     value.op, value.operands, value.attributes, value.place = constant, (), NO_ATTRIBUTES, place
     value.type, value.name, value.grad, value.symbolic = _SCALAR, "", 0.0, False
     value._data = np.float64(number)
@@ -270,8 +276,8 @@ def literal(data: Any) -> Value:
     array = np.asarray(data)
     of = type_of(array)
     if of.dtype is DType.FLOAT or (isinstance(data, int) and not isinstance(data, bool)):
-        return Value(array)
-    value: Value = Value.__new__(Value)
+        return Literal(array)
+    value: Value = Literal.__new__(Literal)
     value._leaf(constant, of, "")
     value._data = _settled(np.array(array, of.dtype.numpy))
     return value
