@@ -24,8 +24,8 @@ def _is_aside(name: str, value: object) -> bool:
     return isinstance(value, types.ModuleType) or name in {"annotations", "TYPE_CHECKING", "Any", "import_module"}
 
 
-def test_the_design_has_its_names() -> None:
-    """The names of DESIGN.md's examples and lists of functions are all there."""
+def test_promised_names_are_there() -> None:
+    """What the first release promised under a name is there under that name."""
     promised = """
         Value input param Objective connect local grad hvp hessian nn optim fit micrograd
         exp expm1 log log1p sqrt abs sign sin cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh square reciprocal pow hypot maximum
