@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +18,9 @@ from sumgrad_engine.sources import Sources
 from sumgrad_engine.table import GraphTable, from_table, to_table
 from sumgrad_engine.types import DType, Leaf
 from sumgrad_proto.v1 import graph_pb2 as wire
+
+if TYPE_CHECKING:
+    from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 
 Array = NDArray[Any]
 
@@ -115,8 +118,16 @@ def decode_sources(sources: wire.SourceMap) -> Sources | None:
 
 def encode_array(array: Array) -> wire.Array:
     """The wire form of an array of a type that the wire has (or of another byte order), contiguous or not."""
+    message = wire.Array()
+    _write_array(message, array)
+    return message
+
+
+def _write_array(message: wire.Array, array: Array) -> None:
     little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<")).reshape(array.shape)
-    return wire.Array(dtype=_WIRE[little.dtype], shape=little.shape, data=little.tobytes())
+    message.dtype = _WIRE[little.dtype]
+    message.shape.extend(little.shape)
+    message.data = little.tobytes()
 
 
 def decode_array(array: wire.Array) -> Array:
@@ -130,9 +141,10 @@ def decode_flat(data: bytes) -> NDArray[np.float64]:
     return np.frombuffer(data, dtype="<f8").astype(np.float64)
 
 
-def encode_arrays(arrays: Mapping[str, Array]) -> list[wire.NamedArray]:
-    """The wire form of arrays with names."""
-    return [wire.NamedArray(name=name, array=encode_array(array)) for name, array in arrays.items()]
+def add_arrays(messages: RepeatedCompositeFieldContainer[wire.NamedArray], arrays: Mapping[str, Array]) -> None:
+    """Writes arrays with names into a field of a message: in place, for messages put into others are copied."""
+    for name, array in arrays.items():
+        _write_array(messages.add(name=name).array, array)
 
 
 def decode_arrays(arrays: Iterable[wire.NamedArray]) -> dict[str, Array]:

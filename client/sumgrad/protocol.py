@@ -18,10 +18,11 @@ from grpc_health.v1 import health_pb2
 from numpy.typing import ArrayLike, NDArray
 from sumgrad_engine.ir import Graph
 from sumgrad_engine.objective import Objective
+from sumgrad_engine.ops.leaves import constant
 from sumgrad_engine.program import Result, check_arrays, gradient_layout
 from sumgrad_engine.trace import trace, trace_nodes
 from sumgrad_engine.types import Leaf
-from sumgrad_engine.value import Value
+from sumgrad_engine.value import Value, topological
 from sumgrad_proto.v1 import service_pb2 as wire
 
 from . import calls, codec
@@ -85,16 +86,14 @@ class Protocol:
         """
         gradient_layout(objective.graph, wrt)
         graph = self._encoded.get((objective.graph,), lambda: EncodedGraph.of(objective.graph))
-        parameters, inputs = _checked(graph.graph, _sendable(params, "parameters"), _sendable(data, "inputs"))
         request = wire.GradientRequest(
             request_id=self._new_request_id(),
             graph_id=graph.id,
-            parameters=codec.encode_arrays(parameters),
-            inputs=codec.encode_arrays(inputs),
             wrt=wrt or (),
             reduction=_REDUCTIONS[objective.reduction],
             debug=debug,
         )
+        _add_arrays(request, graph.graph, params, data)
         reply = yield from self._with_graph(graph, calls.GRADIENT, unary, request, self._deadline(timeout))
         return Result(
             value=reply.value,
@@ -117,19 +116,9 @@ class Protocol:
 
         `params` and `data` may hold more than these outputs need. An expression without inputs is evaluated for one sample, n = 1.
         """
-        graph = self._traced.get(tuple(outputs.values()), lambda: EncodedGraph.of(trace(dict(outputs))), *outputs)
-        parameters, inputs = _checked(
-            graph.graph,
-            _sendable(_needed(params or {}, graph.graph.parameters), "parameters"),
-            _sendable(_needed(data or {}, graph.graph.inputs), "inputs"),
-        )
-        request = wire.EvaluateRequest(
-            request_id=self._new_request_id(),
-            graph_id=graph.id,
-            parameters=codec.encode_arrays(parameters),
-            inputs=codec.encode_arrays(inputs),
-            debug=debug,
-        )
+        graph = self._traced.get(tuple(outputs.values()), lambda: EncodedGraph.of(trace(outputs)), *outputs, _constants(outputs.values()))
+        request = wire.EvaluateRequest(request_id=self._new_request_id(), graph_id=graph.id, debug=debug)
+        _add_arrays(request, graph.graph, _needed(params or {}, graph.graph.parameters), _needed(data or {}, graph.graph.inputs))
         parts = yield from self._with_graph(graph, calls.EVALUATE, stream, request, self._deadline(timeout))
         return _joined(parts)
 
@@ -225,10 +214,17 @@ def _needed(arrays: Arrays, leaves: Iterable[Leaf]) -> Arrays:
     return {name: values for name, values in arrays.items() if name in wanted}
 
 
-def _checked(graph: Graph, parameters: dict[str, Array], inputs: dict[str, Array]) -> tuple[dict[str, Array], dict[str, Array]]:
-    """The arrays as they are, if they fit the graph: what does not fit should not travel."""
+def _add_arrays(request: wire.GradientRequest | wire.EvaluateRequest, graph: Graph, params: Arrays, data: Arrays) -> None:
+    """Writes the arrays into a request, if they fit the graph: what does not fit should not travel."""
+    parameters, inputs = _sendable(params, "parameters"), _sendable(data, "inputs")
     check_arrays(graph, parameters, inputs)
-    return parameters, inputs
+    codec.add_arrays(request.parameters, parameters)
+    codec.add_arrays(request.inputs, inputs)
+
+
+def _constants(expressions: Iterable[Value]) -> tuple[bytes, ...]:
+    """The data of all Values that a graph takes for constants: they may be changed between two calls, and the graph with them."""
+    return tuple(np.asarray(node.data).tobytes() for node in topological(list(expressions)) if node.op is constant)
 
 
 def _fill(nodes: Sequence[Value], data: NDArray[np.float64], gradients: NDArray[np.float64]) -> None:

@@ -13,6 +13,7 @@ from sumgrad import codec
 from sumgrad.calls import Call, Pause, Steps
 from sumgrad.protocol import Protocol
 from sumgrad_proto.v1 import service_pb2 as wire
+from sumgrad_proto.v1.graph_pb2 import NamedArray
 
 Answer = TypeVar("Answer")
 PARAMS = {"w": np.array(2.0)}
@@ -42,9 +43,14 @@ def answer(call: Call) -> Any:
     if isinstance(request, wire.RegisterGraphRequest):
         return wire.RegisterGraphResponse(graph_id=codec.graph_id(request.graph))
     if isinstance(request, wire.GradientRequest):
-        gradients = codec.encode_arrays({"w": np.array(3.0)})
+        gradients = named({"w": np.array(3.0)})
         return wire.GradientResponse(value=6.0, gradients=gradients, sample_count=2, evaluator=wire.EVALUATOR_REFERENCE)
     raise AssertionError(f"unexpected {request}")
+
+
+def named(arrays: dict[str, Any]) -> list[NamedArray]:
+    """Arrays with names, as a reply has them."""
+    return [NamedArray(name=name, array=codec.encode_array(np.asarray(array))) for name, array in arrays.items()]
 
 
 def drive(steps: Steps[Answer], reply: Callable[[Call], Any] = answer, clock: Clock | None = None) -> tuple[Answer, list[Call | Pause]]:
@@ -253,9 +259,7 @@ def parts(*sizes: int, gap: int = 0) -> Callable[[Call], Any]:
             return answer(call)
         starts = np.cumsum([0, *sizes])
         return [
-            wire.EvaluateResponse(
-                first_sample=int(start) + gap, sample_count=size, outputs=codec.encode_arrays({"y": np.arange(start, start + size)})
-            )
+            wire.EvaluateResponse(first_sample=int(start) + gap, sample_count=size, outputs=named({"y": np.arange(start, start + size)}))
             for start, size in zip(starts, sizes, strict=False)
         ]
 
@@ -275,10 +279,20 @@ def test_evaluate_traces_once() -> None:
     """The same expressions are traced and registered once."""
     talk, y = protocol(), sg.input("x") * 2.0
     drive(talk.evaluate({"y": y}, data={"x": np.zeros(2)}), parts(2))
-    graph = talk._traced.get((y,), lambda: pytest.fail("it was not kept"), "y")
     _, asked = drive(talk.evaluate({"y": y}, data={"x": np.zeros(2)}), parts(2))
     assert names(asked) == ["Evaluate"]
-    assert requests(asked, wire.EvaluateRequest)[0].graph_id == graph.id
+
+
+def test_evaluate_notices_changed_numbers() -> None:
+    """A Value whose data has been changed since the last call, in place or not, is another constant."""
+    talk, scale = protocol(), sg.Value([2.0, 3.0])
+    y = sg.sum(sg.input("x") * scale)
+    graphs = []
+    for change in (lambda: None, lambda: setattr(scale, "data", [4.0, 3.0]), lambda: scale.data.__setitem__(1, 9.0)):
+        change()
+        _, asked = drive(talk.evaluate({"y": y}, data={"x": np.zeros(2)}), parts(2))
+        graphs.append(requests(asked, wire.EvaluateRequest)[0].graph_id)
+    assert len(set(graphs)) == 3
 
 
 def test_evaluate_notices_missing_samples() -> None:
