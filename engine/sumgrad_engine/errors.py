@@ -68,11 +68,11 @@ class DifferentiationError(GraphError):
 
 
 class InputError(SumgradError, ValueError):
-    """An array that is missing, unexpected, or of the wrong shape or type. `field` is like "inputs.x" or "parameters.w"."""
+    """An array that is missing, unexpected, or of the wrong shape or type. `field` is like "inputs.x"; `sample` is known for bad indices."""
 
-    def __init__(self, message: str, *, field: str) -> None:
-        super().__init__(message, field=field)
-        self.field = field
+    def __init__(self, message: str, *, field: str, sample: int | None = None) -> None:
+        super().__init__(message, field=field, sample=sample)
+        self.field, self.sample = field, sample
 
 
 class NumericalError(SumgradError, ArithmeticError):

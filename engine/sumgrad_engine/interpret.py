@@ -22,7 +22,7 @@ from .types import Array, Attributes, Leaf
 Values = dict[int, Array]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Step:
     """One node's work: what to compute from which values, and which values to forget afterwards."""
 
@@ -55,7 +55,7 @@ class Plan:
         for node, leaf in self.graph.leaves.items():
             if leaf.name in parameters and not self.graph.per_sample[node]:
                 values[node] = parameters[leaf.name]
-        self._run(self.shared_steps, values, 1, NonFinite(self.graph, 0) if debug else None)
+        self._run(self.shared_steps, values, 0, 1, debug)
         return values
 
     def block(self, shared: Values, inputs: Mapping[str, Array], first: int, debug: bool = False) -> dict[int, Array]:
@@ -69,10 +69,11 @@ class Plan:
             if leaf.name in inputs:
                 values[node] = inputs[leaf.name]
                 samples = len(inputs[leaf.name])
-        self._run(self.sample_steps, values, samples, NonFinite(self.graph, first) if debug else None)
+        self._run(self.sample_steps, values, first, samples, debug)
         return {node: values[node] for node in self.wanted}
 
-    def _run(self, steps: Sequence[Step], values: Values, samples: int, check: NonFinite | None) -> None:
+    def _run(self, steps: Sequence[Step], values: Values, first: int, samples: int, debug: bool) -> None:
+        check = NonFinite(self.graph, first) if debug else None
         if check:
             check.leaves(values)
         with np.errstate(all="ignore"):
@@ -81,7 +82,7 @@ class Plan:
                 try:
                     values[step.node] = _compute(step, arrays, samples)
                 except InputError as error:
-                    raise _placed(error, self.graph, step.node) from None
+                    raise _placed(error, self.graph, step.node, first) from None
                 if check:
                     check.step(step.node, arrays, step.leads, values[step.node])
                 for node in step.forget:
@@ -100,9 +101,12 @@ def _compute(step: Step, arrays: list[Array], samples: int) -> Array:
     return np.asarray(op.forward(arrays, leads, step.attributes))
 
 
-def _placed(error: InputError, graph: Graph, node: int) -> InputError:
+def _placed(error: InputError, graph: Graph, node: int, first: int) -> InputError:
+    """The error of a block with the node, its source line, and the sample's index among all samples."""
+    sample = None if error.sample is None else first + error.sample
     place = graph.describe(node)
-    return InputError(f"{error.message} (node {node}{', made at ' + place if place else ''})", field=error.field)
+    known = [f"sample {sample}" if sample is not None else "", f"node {node}", f"made at {place}" if place else ""]
+    return InputError(f"{error.message} ({', '.join(part for part in known if part)})", field=error.field, sample=sample)
 
 
 def _steps(graph: Graph, wanted: Sequence[int]) -> list[Step]:

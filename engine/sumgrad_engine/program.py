@@ -278,7 +278,9 @@ def _check_names(what: str, leaves: Sequence[Leaf], arrays: Mapping[str, Array])
 
 def _check_shape(field: str, leaf: Leaf, array: Array, shape: Shape) -> None:
     if shape != leaf.shape:
-        raise InputError(f"{field} has shape {shape} a sample, but the graph says {leaf.shape}", field=field)
+        lead = "(" + ", ".join(map(str, ("n", *leaf.shape))) + ")"
+        wanted = f"{lead}: one row a sample" if field.startswith("inputs.") else str(leaf.shape)
+        raise InputError(f"{field} has shape {array.shape}, but the graph needs {wanted}", field=field)
     try:
         conform(leaf, array[:0] if array.ndim else array)
     except InputError as error:

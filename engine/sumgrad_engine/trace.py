@@ -53,7 +53,8 @@ def _record_leaf(builder: Builder, value: Value, names: dict[str, Value]) -> int
         return builder.constant(value._data)
     leaf = Leaf(value.name, value.shape, value.dtype)
     other = names.setdefault(value.name, value)
-    if other is not value and (other.op is not value.op or (other.shape, other.dtype) != (value.shape, value.dtype)):
+    # Two inputs of one name and type are one input; two parameters of one name would be tied without anybody saying so.
+    if other is not value and (other.op is not input_ or (other.op, other.type) != (value.op, value.type)):
         place = f"{value.place[0]}:{value.place[1]}" if value.place else None
         raise GraphError(f"two leaves are named {value.name!r}: {other!r} and {value!r}", source=place)
     return builder.input(leaf) if value.op is input_ else builder.parameter(leaf)

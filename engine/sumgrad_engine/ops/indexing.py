@@ -19,11 +19,11 @@ from .record import Op, shape_of
 def _checked(index: Array, extent: int, lead: int, op: str) -> Array:
     wrong = (index < 0) | (index >= extent)
     if wrong.any():
-        place = np.argwhere(np.atleast_1d(wrong))[0]
-        where = f" in sample {place[0]} of the block" if lead else ""
+        place = tuple(np.argwhere(wrong)[0])
         raise InputError(
-            f"{op}: index {np.atleast_1d(index)[tuple(place)]}{where} is out of range: it must lie in 0..{extent - 1}",
-            field=f"index of {op}",
+            f"{op}: index {index[place]} is out of range: it must lie in 0..{extent - 1}",
+            field=f"indices of {op}",
+            sample=int(place[0]) if lead else None,
         )
     return index
 
