@@ -32,9 +32,10 @@ def _reduced_type(types: Types, attributes: Attributes) -> Type:
 
 
 def _max_type(types: Types, attributes: Attributes) -> Type:
-    if any(types[0].shape[axis] == 0 for axis in attributes["axes"] if axis < len(types[0].shape)):
+    of = _reduced_type(types, attributes)
+    if any(types[0].shape[axis] == 0 for axis in attributes["axes"]):
         raise ShapeError(f"max of no elements: {types[0].shape} has an empty axis")
-    return _reduced_type(types, attributes)
+    return of
 
 
 def _axes(attributes: Attributes, lead: int) -> tuple[int, ...]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import importlib
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ..errors import MissingDependencyError
-from ..types import Array
+from ..errors import MissingDependencyError, ShapeError
+from ..types import Array, Attributes, Type
 from .arithmetic import equal, hypot, less, sqrt, square, where
 from .record import ELEMENTWISE_FLOAT, Derivative, Forward, Op
 
+# Beyond this order! is beyond the largest float.
+_MAX_ORDER = 170
 _TWO_OVER_SQRT_PI = 2.0 / math.sqrt(math.pi)
 
 
@@ -161,6 +164,13 @@ digamma: Op = _unary(
 )
 
 
+def _polygamma_type(types: Sequence[Type], attributes: Attributes) -> Type:
+    (order,) = attributes["order"]
+    if not 1 <= order <= _MAX_ORDER:
+        raise ShapeError(f"polygamma: order {order} must lie in 1..{_MAX_ORDER}")
+    return ELEMENTWISE_FLOAT(types, attributes)
+
+
 def _polygamma(a: Array, order: tuple[int, ...]) -> Array:
     return _special("polygamma")(np.int64(order[0]), a)
 
@@ -174,7 +184,7 @@ polygamma: Op = Op(
     number=67,
     doc="the order-th derivative of digamma, order >= 1",
     kinds="f",
-    infer=ELEMENTWISE_FLOAT,
+    infer=_polygamma_type,
     forward=_polygamma,
     derivatives=(_polygamma_rule,),
     attributes=("order",),
