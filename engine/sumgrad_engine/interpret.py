@@ -155,5 +155,5 @@ def conform(leaf: Leaf, array: Any) -> Array:
     """An array in the evaluator's type for a leaf, row-major. Raises InputError where that would lose something."""
     found = np.asarray(array)
     if not np.can_cast(found.dtype, leaf.dtype.numpy, "same_kind") or (leaf.dtype.name == "FLOAT" and found.dtype.kind not in "fiub"):
-        raise InputError(f"{leaf.name!r} must be of kind {leaf.dtype.name}, not {found.dtype}", field=leaf.name)
+        raise InputError(f"{leaf.name} must hold {leaf.dtype.plural}, not {found.dtype}", field=leaf.name)
     return np.ascontiguousarray(found, leaf.dtype.numpy).reshape(found.shape)

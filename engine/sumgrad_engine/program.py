@@ -281,10 +281,7 @@ def _check_shape(field: str, leaf: Leaf, array: Array, shape: Shape) -> None:
         lead = "(" + ", ".join(map(str, ("n", *leaf.shape))) + ")"
         wanted = f"{lead}: one row a sample" if field.startswith("inputs.") else str(leaf.shape)
         raise InputError(f"{field} has shape {array.shape}, but the graph needs {wanted}", field=field)
-    try:
-        conform(leaf, array[:0] if array.ndim else array)
-    except InputError as error:
-        raise InputError(error.message, field=field) from None
+    conform(leaf._replace(name=field), array[:0] if array.ndim else array)
 
 
 __all__ = [

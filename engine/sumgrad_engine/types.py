@@ -34,8 +34,14 @@ class DType(IntEnum):
         """How the table of ops writes the kind: f, i or b."""
         return _LETTERS[self]
 
+    @property
+    def plural(self) -> str:
+        """How messages call its elements."""
+        return _PLURALS[self]
+
 
 _LETTERS = {DType.FLOAT: "f", DType.INT: "i", DType.BOOL: "b"}
+_PLURALS = {DType.FLOAT: "floats", DType.INT: "integers", DType.BOOL: "booleans"}
 _NUMPY = {DType.FLOAT: np.dtype(np.float64), DType.INT: np.dtype(np.int64), DType.BOOL: np.dtype(np.bool_)}
 _KINDS = {"f": DType.FLOAT, "i": DType.INT, "u": DType.INT, "b": DType.BOOL}
 
