@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from . import arrays
+from . import arrays, display
 from .adjoint import Tape
-from .errors import GraphError, ShapeError
+from .errors import GraphError, LimitError, ShapeError
 from .operators import Operators
 from .ops import Op, contraction, transcendental
 from .ops.arithmetic import cast_float
@@ -131,6 +131,27 @@ class Value(Operators):
         """Sets `grad` to 0 in all nodes that this one is computed from."""
         for node in self.nodes():
             node.grad = 0.0
+
+    # Pictures of the expression.
+
+    def display(self, levels: int | None = None) -> str:
+        """The expression as text, level by level from here down, as go-micrograd prints it; `levels` limits how many."""
+        return display.to_text(self, levels)
+
+    def to_dot(self) -> str:
+        """The expression in Graphviz's DOT language, as micrograd draws it."""
+        return display.to_dot(self)
+
+    def to_svg(self) -> str:
+        """The expression as an SVG picture. Raises LimitError for more than 2,000 nodes."""
+        return display.to_svg(self)
+
+    def _repr_svg_(self) -> str | None:
+        """What a notebook shows; None, which makes it show the repr, if the expression is too large to draw."""
+        try:
+            return self.to_svg()
+        except LimitError:
+            return None
 
     # Array methods, as NumPy has them.
 
