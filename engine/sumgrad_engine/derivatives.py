@@ -10,6 +10,7 @@ from .functions import concat, multiply, reshape
 from .functions import sum as sum_
 from .grad import differentiate
 from .simplify import Simplifier
+from .sources import describe
 from .trace import lift, record
 from .value import Value
 
@@ -37,8 +38,7 @@ def _grad(expression: Value, wrt: list[Value]) -> list[Value]:
     try:
         found = differentiate(builder, ids[id(expression)], [ids[id(value)] for value in wrt], over_samples=False)
     except DifferentiationError as error:
-        place = expression.place
-        raise error.located(op=expression.op.name, source=f"{place[0]}:{place[1]}" if place else None) from None
+        raise error.located(op=expression.op.name, source=describe(expression.place)) from None
     return lift(builder, known, found)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import arrays
-from .arrays import Axis
+from .arrays import Axis, located
 from .errors import ShapeError
 from .ops import Op, arithmetic, contraction, indexing, transcendental
 from .types import DType
@@ -332,21 +332,23 @@ def stack(parts: Sequence[Operand], axis: int = 0) -> Value:
     return arrays.stack([as_value(part) for part in parts], axis)  # type: ignore[no-any-return]
 
 
+@located("take")
 def take(x: Operand, indices: Operand, axis: int | None = None) -> Value:
     """Entries of x along an axis (of the flattened x if None), chosen by integers 0 <= i < extent: an input of dtype=int, or data.
 
     An index that is out of range is an InputError when the expression is evaluated.
     """
-    return arrays.take(as_value(x), _integers(indices, "take"), axis)  # type: ignore[no-any-return]
+    return arrays.take(as_value(x), _integers(indices), axis)  # type: ignore[no-any-return]
 
 
+@located("one_hot")
 def one_hot(indices: Operand, extent: int) -> Value:
     """A new last axis of that extent: 1.0 at the integer 0 <= i < extent, and 0.0 elsewhere."""
-    return indexing.one_hot(_integers(indices, "one_hot"), extent=(extent,))  # type: ignore[no-any-return]
+    return indexing.one_hot(_integers(indices), extent=(extent,))  # type: ignore[no-any-return]
 
 
-def _integers(indices: Operand, op: str) -> Value:
+def _integers(indices: Operand) -> Value:
     value = literal([indices])[0] if isinstance(indices, int) else as_value(indices)
     if value.dtype is not DType.INT:
-        raise ShapeError(f"{op}: indices must be integers (input(..., dtype=int)), not {value.dtype.name.lower()}s", op=op)
+        raise ShapeError(f"indices must be integers (input(..., dtype=int)), not {value.dtype.name.lower()}s")
     return value

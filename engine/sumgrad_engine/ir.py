@@ -19,7 +19,7 @@ from .ops import BY_NUMBER, Op
 from .ops.arithmetic import cast_float
 from .ops.leaves import constant, input_, parameter, scalar
 from .ops.record import type_of
-from .sources import Place, Sources, gather
+from .sources import Place, Sources, describe, gather
 from .types import NO_ATTRIBUTES, Array, Attributes, DType, Leaf, Shape, Type
 
 Key = tuple[Any, ...]
@@ -140,7 +140,7 @@ class Builder:
         try:
             return self._add(op, self._fit(op, operands), attributes)
         except GraphError as error:
-            raise error.located(op=op.name, source=f"{self.place[0]}:{self.place[1]}" if self.place else None) from None
+            raise error.located(op=op.name, source=describe(self.place)) from None
 
     def _add(self, op: Op, operands: tuple[int, ...], attributes: Attributes) -> int:
         ordered = operands[::-1] if op.commutative and operands[0] > operands[1] else operands

@@ -42,6 +42,11 @@ def _place(frame: FrameType) -> Place:
     return place
 
 
+def describe(place: Place | None) -> str | None:
+    """A place as "train.py:12"."""
+    return f"{place[0]}:{place[1]}" if place else None
+
+
 @dataclass(frozen=True, eq=False)
 class Sources:
     """The lines of all nodes of a graph: `file` is 0 where unknown, else 1 + the index into `files`; `line` counts from 1."""
@@ -58,8 +63,7 @@ class Sources:
 
     def describe(self, node: int) -> str | None:
         """The place of a node as "train.py:12"."""
-        place = self.place(node)
-        return f"{place[0]}:{place[1]}" if place else None
+        return describe(self.place(node))
 
 
 def gather(places: list[Place | None]) -> Sources | None:

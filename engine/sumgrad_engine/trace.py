@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from .errors import GraphError
 from .ir import Builder, Graph
 from .ops.leaves import constant, input_
+from .sources import describe
 from .types import Leaf
 from .value import Literal, Value, literal, topological
 
@@ -55,8 +56,7 @@ def _record_leaf(builder: Builder, value: Value, names: dict[str, Value]) -> int
     other = names.setdefault(value.name, value)
     # Two inputs of one name and type are one input; two parameters of one name would be tied without anybody saying so.
     if other is not value and (other.op is not input_ or (other.op, other.type) != (value.op, value.type)):
-        place = f"{value.place[0]}:{value.place[1]}" if value.place else None
-        raise GraphError(f"two leaves are named {value.name!r}: {other!r} and {value!r}", source=place)
+        raise GraphError(f"two leaves are named {value.name!r}: {other!r} and {value!r}", source=describe(value.place))
     return builder.input(leaf) if value.op is input_ else builder.parameter(leaf)
 
 

@@ -285,8 +285,9 @@ def test_indices_out_of_range_are_refused(name: str, lead: int, wrong: int) -> N
     index = index if lead else index[1]
     attributes = {"take": {"axis": (0,)}, "scatter_add": {"axis": (0,), "extent": (4,)}, "one_hot": {"extent": (4,)}}[name]
     arrays = [index] if name == "one_hot" else [np.zeros(4 if name == "take" else 3), index]
-    with pytest.raises(InputError, match=rf"index {wrong}.*{'sample 1' if lead else 'out of range'}.*0\.\.3"):
+    with pytest.raises(InputError, match=rf"index {wrong} .*0\.\.3") as caught:
         OPS[name].forward(arrays, (lead,) if name == "one_hot" else (0, lead), attributes)
+    assert caught.value.sample == (1 if lead else None)
 
 
 BAD_ATTRIBUTES: list[tuple[str, list[Type], dict[str, Shape]]] = [
