@@ -90,8 +90,12 @@ class Deadline:
             return None
         left = self._end - self._clock()
         if left <= 0.0:
-            raise DeadlineExceededError(f"the call and its retries took longer than timeout={self._seconds} s")
+            raise self.exceeded()
         return left
+
+    def exceeded(self, **details: Any) -> DeadlineExceededError:
+        """The error of a call that took too long."""
+        return DeadlineExceededError(f"the call and its retries took longer than timeout={self._seconds} s: give it more time", **details)
 
     def allows(self, pause: float) -> bool:
         """Whether anything is left after a pause of so many seconds."""

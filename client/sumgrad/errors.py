@@ -163,15 +163,21 @@ BY_STATUS: Mapping[str, type[ServiceError]] = {
 BY_REASON: Mapping[str, type[ServiceError]] = {NonFiniteError.reason: NonFiniteError}
 
 
+# What a context may know of a place, how to say it, and how a message says it that does already.
+_PLACES = (("node", "node {}", "node {}"), ("op", "op {}", "{}"), ("sample", "sample {}", "sample {}"), ("source", "made at {}", "{}"))
+
+
 def _number(text: str | int | None) -> int | None:
     return None if text is None else int(text)
 
 
 def _place(message: str, context: Mapping[str, str]) -> str:
     """What is known of the place and not yet said: " (node 4, op log, made at train.py:12)"."""
-    words = {"node": "node {}", "op": "op {}", "sample": "sample {}", "source": "made at {}"}
-    parts = [words[name].format(context[name]) for name in words if context.get(name)]
-    unsaid = [part for part in parts if part not in message]
+    unsaid = [
+        phrase.format(context[name])
+        for name, phrase, said_as in _PLACES
+        if name in context and said_as.format(context[name]) not in message
+    ]
     return f" ({', '.join(unsaid)})" if unsaid else ""
 
 

@@ -40,7 +40,7 @@ class Here:
     ) -> dict[str, NDArray[Any]]:
         """As `Service.evaluate`."""
         graph = trace(dict(outputs))
-        arrays, inputs, samples = fit_arrays(graph, _needed(params or {}, graph.parameters), _needed(data or {}, graph.inputs))
+        arrays, inputs, samples = fit_arrays(graph, _needed(params, graph.parameters), _needed(data, graph.inputs))
         return EvaluateProgram(graph, debug=debug).run(arrays, inputs, 0, samples)
 
     def backward(self, value: Value) -> None:
@@ -51,7 +51,7 @@ class Here:
 here = Here()
 
 
-def _needed(arrays: Mapping[str, ArrayLike], leaves: Iterable[Leaf]) -> dict[str, ArrayLike]:
+def _needed(arrays: Mapping[str, ArrayLike] | None, leaves: Iterable[Leaf]) -> dict[str, ArrayLike]:
     """The arrays of these leaves; one that is missing is for the caller to notice."""
-    given = dict(arrays.items())
+    given = {} if arrays is None else dict(arrays.items())
     return {leaf.name: given[leaf.name] for leaf in leaves if leaf.name in given}

@@ -28,7 +28,15 @@ from sumgrad_proto.v1 import service_pb2 as wire
 from . import calls, codec
 from .calls import Deadline, Method, Steps, stream, unary
 from .codec import Array, EncodedGraph
-from .errors import InternalError, NonFiniteError, NotFoundError, ResourceExhaustedError, ServiceError, UnavailableError
+from .errors import (
+    DeadlineExceededError,
+    InternalError,
+    NonFiniteError,
+    NotFoundError,
+    ResourceExhaustedError,
+    ServiceError,
+    UnavailableError,
+)
 from .recent import Recent
 from .retry import DEFAULT_RETRY, Retry
 
@@ -118,7 +126,7 @@ class Protocol:
         """
         graph = self._traced.get(tuple(outputs.values()), lambda: EncodedGraph.of(trace(outputs)), *outputs, _constants(outputs.values()))
         request = wire.EvaluateRequest(request_id=self._new_request_id(), graph_id=graph.id, debug=debug)
-        _add_arrays(request, graph.graph, _needed(params or {}, graph.graph.parameters), _needed(data or {}, graph.graph.inputs))
+        _add_arrays(request, graph.graph, _needed(params, graph.graph.parameters), _needed(data, graph.graph.inputs))
         parts = yield from self._with_graph(graph, calls.EVALUATE, stream, request, self._deadline(timeout))
         return _joined(parts)
 
@@ -193,25 +201,27 @@ class Protocol:
         deadline: Deadline,
     ) -> Steps[Answer]:
         """One call, sent again under the same request id while the server is unavailable, or full and says when to come back."""
-        for attempt in range(self._retry.attempts - 1):
+        attempt = 1
+        while True:
             try:
                 return (yield from send(method, request, deadline.remaining()))
+            except DeadlineExceededError as error:
+                raise deadline.exceeded(**error.details) from None
             except (UnavailableError, ResourceExhaustedError) as error:
-                retry_after = error.retry_after if isinstance(error, ResourceExhaustedError) else 0.0
-                pause = self._retry.pause(attempt, self._dice(), retry_after)
-                if retry_after is None or not deadline.allows(pause):
+                pause = self._retry.pause(attempt, self._dice(), error)
+                if pause is None or not deadline.allows(pause):
                     raise
                 yield calls.Pause(pause)
-        return (yield from send(method, request, deadline.remaining()))
+                attempt += 1
 
 
 def _sendable(arrays: Arrays, kind: str) -> dict[str, Array]:
     return {str(name): codec.sendable(values, f"{kind}.{name}") for name, values in arrays.items()}
 
 
-def _needed(arrays: Arrays, leaves: Iterable[Leaf]) -> Arrays:
+def _needed(arrays: Arrays | None, leaves: Iterable[Leaf]) -> Arrays:
     wanted = {leaf.name for leaf in leaves}
-    return {name: values for name, values in arrays.items() if name in wanted}
+    return {} if arrays is None else {name: values for name, values in arrays.items() if name in wanted}
 
 
 def _add_arrays(request: wire.GradientRequest | wire.EvaluateRequest, graph: Graph, params: Arrays, data: Arrays) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .errors import ResourceExhaustedError, ServiceError
+
 __all__ = ["DEFAULT_RETRY", "Retry"]
 
 
@@ -11,7 +13,7 @@ __all__ = ["DEFAULT_RETRY", "Retry"]
 class Retry:
     """How often, and with which pauses, a call that found the service unavailable is sent again.
 
-    The pause before attempt k + 1 is drawn evenly between 0 and min(longest, first * 2^k) seconds ("full jitter": Brooker, "Exponential
+    The pause after attempt k is drawn evenly between 0 and min(longest, first * 2^(k - 1)) seconds ("full jitter": Brooker, "Exponential
     Backoff And Jitter", AWS Architecture Blog, 2015), so that clients that lost the same server don't come back all at once.
     """
 
@@ -23,9 +25,15 @@ class Retry:
         if self.attempts < 1 or self.first <= 0.0 or self.longest < self.first:
             raise ValueError(f"need attempts >= 1 and 0 < first <= longest, not {self}")
 
-    def pause(self, attempt: int, draw: float, at_least: float | None) -> float:
-        """Seconds to wait after attempt number `attempt` (from 0), given a draw from [0, 1) and what the server asked for."""
-        return draw * min(self.longest, self.first * 2.0**attempt) + (at_least or 0.0)
+    def pause(self, attempt: int, draw: float, error: ServiceError) -> float | None:
+        """Seconds to wait after attempt number `attempt` (from 1) met this error, given a draw from [0, 1); None to give up.
+
+        A server that is full is asked again only if it says after which time, and not before that.
+        """
+        at_least = error.retry_after if isinstance(error, ResourceExhaustedError) else 0.0
+        if attempt >= self.attempts or at_least is None:
+            return None
+        return at_least + draw * min(self.longest, self.first * 2.0 ** (attempt - 1))
 
 
 DEFAULT_RETRY = Retry()

@@ -80,7 +80,8 @@ def fit(
         raise ValueError(f"epochs and batch_size count from 1, not epochs={epochs}, batch_size={batch_size}")
     arrays = {name: np.asarray(values) for name, values in data.items()}
     batches = _Batches(arrays, batch_size, seed)
-    current = {name: np.asarray(value) for name, value in (params or objective.params).items()}
+    start = objective.params if params is None else params
+    current = {name: np.asarray(value) for name, value in start.items()}
     history: list[Epoch] = []
     with tqdm(total=epochs, disable=not progress, unit="epoch") as bar:
         for number in range(1, epochs + 1):

@@ -73,7 +73,7 @@ def test_deadline(service: sg.Service) -> None:
     """A sum that takes longer than its timeout is a TimeoutError, and the service goes on."""
     x = sg.input("x", shape=(64, 64))
     objective = sg.Objective(sg.sum(x @ sg.tanh(x @ sg.tanh(x @ sg.param("w", np.eye(64))))))
-    with pytest.raises(TimeoutError):
+    with pytest.raises(TimeoutError, match=r"timeout=0\.2 s"):
         service.value_and_grad(objective, objective.params, {"x": np.ones((4000, 64, 64))}, timeout=0.2)
     assert service.health() == "SERVING"
 
