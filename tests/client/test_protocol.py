@@ -204,6 +204,13 @@ def test_expired_deadline_is_a_timeout(objective: sg.Objective) -> None:
         drive(protocol(clock, timeout=5.0).value_and_grad(objective, PARAMS, DATA), slow)
 
 
+@pytest.mark.parametrize("options", [{"attempts": 0}, {"first": 0.0}, {"first": 2.0, "longest": 1.0}])
+def test_impossible_retries(options: Any) -> None:
+    """No attempts, no pause, and a longest pause below the first are refused."""
+    with pytest.raises(ValueError, match="attempts >= 1"):
+        sg.Retry(**options)
+
+
 def test_request_carries_what_was_asked() -> None:
     """Arrays, wrt, reduction and debug are in the request."""
     mean = sg.Objective(sg.param("w", 2.0) * sg.input("x"), reduction="mean")
@@ -243,12 +250,19 @@ class Table:
         """(name, column) pairs."""
         return self.columns.items()
 
+    def __bool__(self) -> bool:
+        """A DataFrame has no truth value."""
+        raise ValueError
+
 
 def test_tables_are_data(objective: sg.Objective) -> None:
     """Anything with columns by name will do for data."""
     table: Any = Table(x=[1.0, 2.0])
     _, asked = drive(protocol().value_and_grad(objective, PARAMS, table))
     assert codec.decode_arrays(requests(asked, wire.GradientRequest)[0].inputs)["x"].tolist() == [1.0, 2.0]
+    _, asked = drive(protocol().evaluate({"y": sg.input("x") * 2.0}, data=table), parts(2))
+    assert codec.decode_arrays(requests(asked, wire.EvaluateRequest)[0].inputs)["x"].tolist() == [1.0, 2.0]
+    assert sg.here.evaluate({"y": sg.input("x") * 2.0}, data=table)["y"].tolist() == [2.0, 4.0]
 
 
 def parts(*sizes: int, gap: int = 0) -> Callable[[Call], Any]:
