@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from .settings import Settings
 
 LIMITS = {field.name: field for field in dataclasses.fields(Settings) if field.name.startswith("max_")}
+TIMES = {field.name: field for field in dataclasses.fields(Settings) if field.name.endswith("_seconds")}
 EXIT_NOT_STARTED = 1
 
 
@@ -41,10 +42,15 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--announce", action="store_true", help="print one line of JSON with address and pid when requests can come")
     made.add_argument("--exit-with-parent", action="store_true", help="drain and exit when stdin ends")
-    limits = made.add_argument_group("limits", "errors about a limit name it like this")
-    for name, field in LIMITS.items():
-        limits.add_argument(f"--{name.replace('_', '-')}", type=int, default=field.default, help="default %(default)s")
+    limits = made.add_argument_group("limits", "errors about a limit name it like this; settings.py says more")
+    for name, field in (LIMITS | TIMES).items():
+        limits.add_argument(flag(name), type=int if name in LIMITS else float, default=field.default, help="default %(default)s")
     return made
+
+
+def flag(name: str) -> str:
+    """The flag of a setting."""
+    return f"--{name.replace('_', '-')}"
 
 
 def settings_of(arguments: argparse.Namespace) -> Settings:
@@ -60,7 +66,7 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
         raise ValueError(f"--workers must be at least 1, not {settings.workers}")
     for name in LIMITS:
         if getattr(settings, name) < 1:
-            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, not {getattr(settings, name)}")
+            raise ValueError(f"{flag(name)} must be at least 1, not {getattr(settings, name)}")
     return settings
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
@@ -18,11 +19,14 @@ from . import service
 from .executor import ProcessExecutor
 from .graphs import GraphStore
 from .pool import Pool
+from .rpc import Activity
 from .settings import Settings
 
 log = logging.getLogger(__name__)
 
 STDIN = 0
+LAST_SECONDS = 1.0
+"""For telling clients that their requests were given up."""
 
 
 class StartError(Exception):
@@ -50,6 +54,7 @@ class App:
         self._settings = settings
         self._pool = Pool(settings)
         self._health = health.aio.HealthServicer()
+        self._activity = Activity()
         self._stop = asyncio.Event()
 
     async def run(self, announce: Callable[[str], None], exit_with_parent: bool = False) -> None:
@@ -71,16 +76,30 @@ class App:
         await server.start()
         announce(_with_port(self._settings.address, port))
         await first_of(self._stop, self._pool.broken)
+        await self._drain(server)
+
+    async def _drain(self, server: grpc.aio.Server) -> None:
+        """New work gets UNAVAILABLE, running calls have their grace; then those that are left get UNAVAILABLE too, and gRPC stops.
+
+        gRPC's own draining would answer CANCELLED to calls that cross its notice, and wait for health watches, which don't end.
+        """
         log.info("draining: running requests have %g s", self._settings.grace)
-        await self._health.enter_graceful_shutdown()
         self._pool.drain()
-        await server.stop(self._settings.grace)
+        await self._health.enter_graceful_shutdown()
+        await self._idle_within(self._settings.grace)
+        self._pool.abort()
+        await self._idle_within(LAST_SECONDS)
+        await server.stop(None)
+
+    async def _idle_within(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._activity.idle.wait(), seconds)
 
     def _make_server(self) -> tuple[grpc.aio.Server, int]:
         server = grpc.aio.server(options=grpc_options(self._settings))
         graphs = GraphStore(self._settings.max_graphs, self._settings.max_graph_bytes)
         methods = service.Service(self._settings, ProcessExecutor(self._pool, self._settings), graphs)
-        server.add_generic_rpc_handlers((methods.handlers(),))
+        server.add_generic_rpc_handlers((methods.handlers(self._activity),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((service.NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         try:

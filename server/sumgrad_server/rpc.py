@@ -23,6 +23,26 @@ Answer = TypeVar("Answer")
 Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 
 
+class Activity:
+    """How many calls are under way: `idle` is set while there are none."""
+
+    def __init__(self) -> None:
+        self._calls = 0
+        self.idle = asyncio.Event()
+        self.idle.set()
+
+    def begin(self, context: Context) -> None:
+        """Counts a call until its last byte is sent, or it is gone."""
+        self._calls += 1
+        self.idle.clear()
+        context.add_done_callback(self._end)  # type: ignore[arg-type]  # the stubs forgot that it is a Protocol
+
+    def _end(self, _: Context) -> None:
+        self._calls -= 1
+        if not self._calls:
+            self.idle.set()
+
+
 @dataclass
 class Call:
     """One call, as far as all methods care."""
@@ -61,22 +81,28 @@ class Call:
 Method: TypeAlias = Callable[[Call, Request], Awaitable[Answer]]
 
 
-def unary(settings: Settings, kind: type[Request], method: Method[Request, Message]) -> grpc.RpcMethodHandler[bytes, bytes]:
+def unary(
+    settings: Settings, activity: Activity, kind: type[Request], method: Method[Request, Message]
+) -> grpc.RpcMethodHandler[bytes, bytes]:
     """The handler of a method with one response. gRPC passes bytes: what can't be parsed is to be refused by us, not by gRPC."""
 
     async def respond(call: Call, request: Request) -> bytes:
         return call.written(await method(call, request))
 
     async def handle(data: bytes, context: Context) -> bytes:
+        activity.begin(context)
         return await Call(context, settings).guarded(respond, kind, data)
 
     return grpc.unary_unary_rpc_method_handler(handle)
 
 
-def streaming(settings: Settings, kind: type[Request], method: Method[Request, None]) -> grpc.RpcMethodHandler[bytes, bytes]:
+def streaming(
+    settings: Settings, activity: Activity, kind: type[Request], method: Method[Request, None]
+) -> grpc.RpcMethodHandler[bytes, bytes]:
     """The handler of a method that sends its responses itself."""
 
     async def handle(data: bytes, context: Context) -> None:
+        activity.begin(context)
         await Call(context, settings).guarded(method, kind, data)
 
     return grpc.unary_stream_rpc_method_handler(handle)

@@ -14,7 +14,7 @@ from . import codec, rpc
 from .executor import EvaluateCall, Executor, GradientCall
 from .graphs import GraphStore, StoredGraph, graph_id
 from .pool import SharedGraph
-from .rpc import Call
+from .rpc import Activity, Call
 from .settings import Settings
 from .threads import unblocking
 
@@ -34,15 +34,15 @@ class Service:
         self._executor = executor
         self._graphs = graphs
 
-    def handlers(self) -> grpc.GenericRpcHandler:
-        """What a gRPC server needs to call them."""
-        settings = self._settings
+    def handlers(self, activity: Activity) -> grpc.GenericRpcHandler:
+        """What a gRPC server needs to call them; `activity` counts the calls."""
+        common = self._settings, activity
         methods = {
-            "RegisterGraph": rpc.unary(settings, wire.RegisterGraphRequest, self.register_graph),
-            "GetGraph": rpc.unary(settings, wire.GetGraphRequest, self.get_graph),
-            "Gradient": rpc.unary(settings, wire.GradientRequest, self.gradient),
-            "Evaluate": rpc.streaming(settings, wire.EvaluateRequest, self.evaluate),
-            "Backward": rpc.unary(settings, wire.BackwardRequest, self.backward),
+            "RegisterGraph": rpc.unary(*common, wire.RegisterGraphRequest, self.register_graph),
+            "GetGraph": rpc.unary(*common, wire.GetGraphRequest, self.get_graph),
+            "Gradient": rpc.unary(*common, wire.GradientRequest, self.gradient),
+            "Evaluate": rpc.streaming(*common, wire.EvaluateRequest, self.evaluate),
+            "Backward": rpc.unary(*common, wire.BackwardRequest, self.backward),
         }
         return grpc.method_handlers_generic_handler(NAME, methods)
 

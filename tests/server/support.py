@@ -16,6 +16,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+import sumgrad_engine as sg
 from google.rpc import error_details_pb2, status_pb2
 from sumgrad_engine.ir import Graph
 from sumgrad_engine.program import Result
@@ -26,7 +27,13 @@ from sumgrad_proto.v1 import service_pb2 as wire
 
 GIB = 1 << 30
 PATIENCE = 60.0  # seconds after which a test fails; nothing waits that long when all is well
-_DTYPES = {"f8": graph_pb2.DTYPE_F64, "f4": graph_pb2.DTYPE_F32, "i8": graph_pb2.DTYPE_I64, "i4": graph_pb2.DTYPE_I32, "b1": graph_pb2.DTYPE_BOOL}
+_DTYPES = {
+    "f8": graph_pb2.DTYPE_F64,
+    "f4": graph_pb2.DTYPE_F32,
+    "i8": graph_pb2.DTYPE_I64,
+    "i4": graph_pb2.DTYPE_I32,
+    "b1": graph_pb2.DTYPE_BOOL,
+}
 _LEAVES = {DType.FLOAT: graph_pb2.DTYPE_F64, DType.INT: graph_pb2.DTYPE_I64, DType.BOOL: graph_pb2.DTYPE_BOOL}
 
 
@@ -39,7 +46,9 @@ def array_message(array: Any) -> graph_pb2.Array:
 def array_of(message: graph_pb2.Array) -> Any:
     """A float64 array from the wire."""
     kinds = {number: name for name, number in _DTYPES.items()}
-    return np.frombuffer(message.data, np.dtype("<" + kinds[message.dtype]) if message.dtype != graph_pb2.DTYPE_BOOL else "?").reshape(message.shape)
+    return np.frombuffer(message.data, np.dtype("<" + kinds[message.dtype]) if message.dtype != graph_pb2.DTYPE_BOOL else "?").reshape(
+        message.shape
+    )
 
 
 def named(arrays: Mapping[str, Any]) -> list[graph_pb2.NamedArray]:
@@ -121,6 +130,27 @@ def is_alive(pid: int) -> bool:
     return False
 
 
+def slow_objective(depth: int = 40) -> sg.Objective:
+    """An objective whose sum rounds, and takes a block some milliseconds."""
+    x, w = sg.input("x"), sg.param("w", np.linspace(0.1, 0.9, 8))
+    value = x * w
+    for _ in range(depth):
+        value = sg.sin(value) + 0.1 * value
+    return sg.Objective(sg.sum(value), penalty=sg.sum(w * w), metrics={"norm": sg.sum(value * value)})
+
+
+def slow_samples(blocks: int) -> dict[str, Any]:
+    """Data for it."""
+    return {"x": np.random.default_rng(5).normal(size=512 * blocks - 100)}
+
+
+def assert_same_bits(found: Result, expected: Result) -> None:
+    """Value, gradients, metrics and count are the same to the last bit."""
+    assert (found.value, found.count) == (expected.value, expected.count)
+    for ours, theirs in ((found.grads, expected.grads), (found.metrics, expected.metrics)):
+        assert {name: array.tobytes() for name, array in ours.items()} == {name: array.tobytes() for name, array in theirs.items()}
+
+
 class Client:
     """Calls of the service, with nothing in between."""
 
@@ -156,7 +186,9 @@ class Client:
         """A gradient, as the engine gives it."""
         return self.result(self.gradient_future(graph_id, params, inputs, **options).result())
 
-    def gradient_future(self, graph_id: str, params: Mapping[str, Any], inputs: Mapping[str, Any], timeout: float = PATIENCE, **options: Any) -> Any:
+    def gradient_future(
+        self, graph_id: str, params: Mapping[str, Any], inputs: Mapping[str, Any], timeout: float = PATIENCE, **options: Any
+    ) -> Any:
         """A gradient under way."""
         request = wire.GradientRequest(request_id="gradient", graph_id=graph_id, parameters=named(params), inputs=named(inputs), **options)
         return self.future("Gradient", request, wire.GradientResponse, timeout)
@@ -207,6 +239,11 @@ class Server:
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             ticks += int(fields[11]) + int(fields[12])
         return ticks / os.sysconf("SC_CLK_TCK")
+
+    def wait_for_work(self, seconds: float = 0.1) -> None:
+        """Until the workers have computed for so long from now on."""
+        start = self.worker_seconds()
+        wait_until(lambda: self.worker_seconds() >= start + seconds, "the workers to be at work")
 
     def terminate(self) -> int:
         """SIGTERM, and the exit code."""
