@@ -41,7 +41,7 @@ from .retry import Retry
 from .training import Epoch, Fit, fit
 
 if TYPE_CHECKING:
-    from . import aio
+    from . import aio, micrograd
     from .aio import AsyncService
     from .connection import Service, connect, local
 
@@ -71,13 +71,14 @@ __all__ = [
     "fit",
     "here",
     "local",
+    "micrograd",
     "nn",
     "optim",
 ]
 __all__ += sumgrad_engine.__all__
 
-# These load gRPC, which a program that stays in its process can do without.
-_LAZY = {"AsyncService": "aio", "Service": "connection", "aio": "", "connect": "connection", "local": "connection"}
+# What a program may never ask for is loaded when it does: gRPC, and micrograd's interface. The names and the modules that have them.
+_LAZY = {"AsyncService": "aio", "Service": "connection", "aio": "", "connect": "connection", "local": "connection", "micrograd": ""}
 
 
 def __getattr__(name: str) -> Any:

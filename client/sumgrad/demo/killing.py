@@ -20,8 +20,8 @@ _TICK = 0.01  # seconds between two looks at the workers
 _BUSY = 0.1  # seconds that a worker must have computed before it is killed
 
 
-def kill_in_the_middle(service: Service, samples: int = 2_000_000) -> bool:
-    """Sums a gradient twice, the second time with a worker killed on the way; whether all bits of both are the same."""
+def kill_in_the_middle(service: Service, samples: int = 2_000_000) -> None:
+    """Sums a gradient twice, the second time with a worker killed on the way. Raises SumgradError unless all bits are the same."""
     points, labels = make_moons(samples, noise=0.2, seed=7)
     objective = moons_objective(sg.nn.MLP(2, [16, 16, 1], seed=2))
     data = {"x": points, "y": 2.0 * labels - 1.0}
@@ -31,9 +31,9 @@ def kill_in_the_middle(service: Service, samples: int = 2_000_000) -> bool:
         busy = {pid: busy_seconds(pid) for pid in _workers(service)}
         disturbed = _killed_on_the_way(thread.submit(service.value_and_grad, objective, objective.params, data), busy)
     print(f"    {disturbed.count:,} samples, worker killed     {_digest(disturbed)}")
-    same = _bits(undisturbed) == _bits(disturbed)
-    print(f"    {'the same bits' if same else 'THE BITS DIFFER'}; the workers are now {', '.join(map(str, _workers(service)))}")
-    return same
+    if _bits(undisturbed) != _bits(disturbed):
+        raise sg.SumgradError("the bits of the two sums differ")
+    print(f"    the same bits; the workers are now {', '.join(map(str, _workers(service)))}")
 
 
 def _killed_on_the_way(pending: Future[sg.Result], busy: dict[int, float]) -> sg.Result:
@@ -41,7 +41,7 @@ def _killed_on_the_way(pending: Future[sg.Result], busy: dict[int, float]) -> sg
     while True:
         try:
             pending.result(timeout=_TICK)
-            raise RuntimeError("the sum was done before a worker could be killed: give it more samples")
+            raise sg.SumgradError("the sum was done before a worker could be killed: it needs more samples")
         except TimeoutError:
             victim = next((pid for pid, before in busy.items() if busy_seconds(pid) - before > _BUSY), None)
         if victim is not None:
