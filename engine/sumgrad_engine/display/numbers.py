@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-# From here on Go's %v turns to exponents.
-_SMALLEST, _LARGEST = -4, 21
+# Outside of these decimal exponents %v writes an exponent (strconv decides with precision 6 where digits are the shortest).
+_SMALLEST, _LARGEST = -4, 6
 
 
 def go_float(number: float) -> str:
-    """A float as Go's %v prints it: the shortest digits that give it back, with an exponent below 1e-4 and from 1e21."""
+    """A float as Go's %v prints it: the shortest digits that give it back, with an exponent below 1e-4 and from 1e6."""
     number = float(number)
     if not math.isfinite(number):
         return _special(number)
