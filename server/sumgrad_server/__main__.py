@@ -12,8 +12,8 @@ from collections.abc import Sequence
 
 from .settings import Settings
 
-LIMITS = {field.name: field for field in dataclasses.fields(Settings) if field.name.startswith("max_")}
-TIMES = {field.name: field for field in dataclasses.fields(Settings) if field.name.endswith("_seconds")}
+LIMITS = [field.name for field in dataclasses.fields(Settings) if field.name.startswith("max_")]
+TIMES = [field.name for field in dataclasses.fields(Settings) if field.name.endswith("_seconds")]
 EXIT_NOT_STARTED = 1
 
 
@@ -43,8 +43,8 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--announce", action="store_true", help="print one line of JSON with address and pid when requests can come")
     made.add_argument("--exit-with-parent", action="store_true", help="drain and exit when stdin ends")
     limits = made.add_argument_group("limits", "errors about a limit name it like this; settings.py says more")
-    for name, field in (LIMITS | TIMES).items():
-        limits.add_argument(flag(name), type=int if name in LIMITS else float, default=field.default, help="default %(default)s")
+    for name in LIMITS + TIMES:
+        limits.add_argument(flag(name), type=int if name in LIMITS else float, default=getattr(defaults, name), help="default %(default)s")
     return made
 
 

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 
 GIB = 1 << 30
+CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def cores() -> int:
     """Number of processors that this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def memory_bytes() -> int:
+    """Memory that this process may use: the machine's, or its container's if that is less."""
+    machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    with contextlib.suppress(OSError, ValueError):  # no cgroup, or one without a limit ("max")
+        return min(machine, int(CGROUP_LIMIT.read_text()))
+    return machine
 
 
 @dataclass(frozen=True)
@@ -40,9 +51,9 @@ class Settings:
 
     max_queue: int = 1024
     """Requests that wait or run."""
-    max_shared_bytes: int = 8 * GIB
+    max_shared_bytes: int = field(default_factory=lambda: max(GIB, memory_bytes() // 3))
     """Shared memory of all requests that wait or run, and of what is kept for the next ones."""
-    max_worker_bytes: int = 16 * GIB
+    max_worker_bytes: int = field(default_factory=lambda: max(GIB, memory_bytes() // 2 // cores()))
     """Memory of one worker, beside the shared one."""
     max_programs: int = 32
     """Prepared programs that a worker keeps."""

@@ -165,6 +165,14 @@ class Client:
         """Sends these bytes, whatever they are, to a unary method; gives the bytes that come back."""
         return self.channel.unary_unary(f"/sumgrad.v1.GradientService/{method}")(data, timeout=PATIENCE)
 
+    def raw_error(self, method: str, data: bytes) -> grpc.RpcError | None:
+        """What these bytes are refused with, if they are."""
+        try:
+            self.raw(method, data)
+        except grpc.RpcError as error:
+            return error
+        return None
+
     def unary(self, method: str, request: Any, response: Any, timeout: float = PATIENCE) -> Any:
         """A call."""
         return self.future(method, request, response, timeout).result()

@@ -273,6 +273,20 @@ def test_limits_are_named(support: Any, objective: sg.Objective) -> None:
         assert (code, details["limit"]) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "max_shared_bytes")
 
 
+def test_hungry_graph_is_refused(support: Any, objective: sg.Objective) -> None:
+    """A graph whose evaluation needs more memory than a worker may have is refused by the limit's name; the worker goes on."""
+    x = sg.input("x")
+    hungry = trace({"loss": sg.sum(sg.exp(sg.broadcast_to(x, (1 << 20,))))})
+    with support.running("--workers", "1", "--max-worker-bytes", str(1 << 30)) as server:
+        workers = server.workers()
+        graph_id = server.client.register(hungry)
+        code, details, _ = support.refused(lambda: server.client.gradient(graph_id, {}, {"x": np.ones(512)}))
+        assert (code, details["limit"]) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "max_worker_bytes")
+        again = server.client.register(objective.graph)
+        assert server.client.gradient(again, objective.params, samples(1)).count == 1
+        assert server.workers() == workers
+
+
 def test_forgotten_graph_is_not_found(support: Any, objective: sg.Objective) -> None:
     """The least recently used graph is dropped when there are too many, and can be registered again."""
     with support.running("--workers", "1", "--max-graphs", "1") as server:
