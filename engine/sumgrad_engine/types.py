@@ -57,6 +57,9 @@ class Type(NamedTuple):
     shape: Shape
     dtype: DType
 
+    def __str__(self) -> str:
+        return f"{self.dtype.name.lower()} of shape {self.shape}"
+
 
 class Leaf(NamedTuple):
     """An input (one value a sample) or a parameter (one value for all samples)."""

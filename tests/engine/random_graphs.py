@@ -151,7 +151,7 @@ def make(seed: int, steps: int, wild: bool = False) -> Made:
             value = r.choice(WILD if wild else TAME)(r, pool)
         except (sg.ShapeError, IndexError):
             continue
-        if value.size <= 200:
+        if 0 < value.size <= 200:
             bounded = value.dtype.name != "FLOAT" or wild or r.random() < 0.3
             pool.append(value if bounded else sg.tanh(value))
     tops = r.sample(_floats(pool), 3)
