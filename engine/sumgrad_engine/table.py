@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,7 +17,9 @@ from .sources import Sources
 from .types import Array, Attributes, DType, Leaf, Type, dtype_of
 from .verify import GraphTable, Limits, check_columns
 
-__all__ = ["GraphTable", "Limits", "from_table", "to_table"]
+__all__ = ["GraphTable", "Limits", "from_table", "to_table", "verify"]
+
+_NO_LIMITS = Limits(sys.maxsize, sys.maxsize, sys.maxsize, sys.maxsize, sys.maxsize, sys.maxsize, derived=True)
 
 
 def to_table(graph: Graph) -> GraphTable:
@@ -49,6 +52,14 @@ def from_table(table: GraphTable, limits: Limits | None = None, sources: Sources
         raise error.located(source=known) from None
 
 
+def verify(graph: Graph) -> None:
+    """Raises GraphError unless a graph of any origin is legal and says the types that follow from its leaves. What tests ask after every pass."""
+    again = from_table(to_table(graph), _NO_LIMITS, graph.sources)
+    for node, (said, follows) in enumerate(zip(graph.types, again.types, strict=True)):
+        if said != follows or graph.per_sample[node] != again.per_sample[node]:
+            raise GraphError(f"node {node} is said to be a {said}, but is a {follows}", node=node, op=graph.op(node).name)
+
+
 def _infer(table: GraphTable, limits: Limits, sources: Sources | None) -> Graph:
     """The graph with the types that follow from the leaves."""
     given, constants, leaves = _leaf_types(table)
@@ -79,7 +90,7 @@ def _infer(table: GraphTable, limits: Limits, sources: Sources | None) -> Graph:
                 node=node,
             )
         types.append(found)
-        per_sample.append(op is input_ or any(per_sample[k] for k in operands))
+        per_sample.append(op is input_ or (not op.over_samples and any(per_sample[k] for k in operands)))
     return dataclasses.replace(graph, types=types, per_sample=np.array(per_sample, np.bool_))
 
 
