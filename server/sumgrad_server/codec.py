@@ -1,6 +1,6 @@
 """Protobuf to what the engine takes, and back. Everything that comes in may be hostile: each check names the field or the node.
 
-Arrays that come in are views of the message's bytes: nothing is copied here.
+Arrays that come in are views of the bytes that protobuf gives, which are a copy of the message's: nothing more is copied here.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ def decode_array(array: graph_pb2.Array, field: str) -> Array:
         raise InputError(f"{field} has dtype {array.dtype}, which is none of {_dtype_names()}", field=field)
     if len(array.shape) > MAX_RANK:
         raise InputError(f"{field} has {len(array.shape)} axes; at most {MAX_RANK} are allowed", field=field)
-    shape = tuple(array.shape)
+    shape, data = tuple(array.shape), array.data  # read once: protobuf copies every time
     nbytes = math.prod(shape) * dtype.itemsize
-    if nbytes != len(array.data):
-        raise InputError(f"{field} has {len(array.data)} bytes of data, but its shape {shape} and dtype need {nbytes}", field=field)
-    return _view(array.data, dtype, shape, field)
+    if nbytes != len(data):
+        raise InputError(f"{field} has {len(data)} bytes of data, but its shape {shape} and dtype need {nbytes}", field=field)
+    return _view(data, dtype, shape, field)
 
 
 def _view(data: bytes, dtype: np.dtype[Any], shape: tuple[int, ...], field: str) -> Array:

@@ -130,15 +130,15 @@ def backward(_: Backward, shard: Shard) -> Answer:
 
 
 def gradient(task: Gradient, shard: Shard) -> Answer:
-    """One row: the sum over the shard's blocks, or the penalty."""
+    """One row: the sum over the shard's blocks, or the penalty. In debug mode one shard does all, so that the first error is the first."""
     program = shard.program(GradientProgram, task.wrt, task.debug)
-    parameters, row = shard.arrays(task.parameters), task.rows.view(shard.memory)[shard.number]
-    if shard.number == task.data_shards:
-        row[:] = program.penalty(parameters)
-    else:
+    parameters, rows = shard.arrays(task.parameters), task.rows.view(shard.memory)
+    if shard.number < task.data_shards:
         first = shard.number * task.shard_blocks
         count = min(task.shard_blocks, block_count(task.samples) - first)
-        row[:] = program.partial(parameters, shard.arrays(task.inputs), first, count, task.samples, shard.should_stop)
+        rows[shard.number] = program.partial(parameters, shard.arrays(task.inputs), first, count, task.samples, shard.should_stop)
+    if shard.number == task.data_shards or (task.debug and len(rows) > task.data_shards):
+        rows[task.data_shards] = program.penalty(parameters)
     return None, None
 
 

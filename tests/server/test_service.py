@@ -221,6 +221,16 @@ def test_non_finite_value_is_found_in_debug_mode(server: Any, support: Any) -> N
     assert Path(details["source"].rpartition(":")[0]).name == Path(__file__).name
 
 
+def test_debug_mode_has_the_same_bits_and_the_first_fault(server: Any, objective: sg.Objective, graph_id: str, support: Any) -> None:
+    """Debug changes no bit; of many faults it names the first sample's, and the loss's before the penalty's."""
+    data = samples(9000)
+    plain = server.client.gradient(graph_id, objective.params, data)
+    support.assert_same_bits(server.client.gradient(graph_id, objective.params, data, debug=True), plain)
+    data["y"][[700, 4000, 8999]] = np.inf
+    code, details, _ = support.refused(lambda: server.client.gradient(graph_id, objective.params, data, debug=True))
+    assert (code, details["reason"], details["sample"]) == (INVALID, "NON_FINITE", "700")
+
+
 def test_malformed_graph_names_its_node_and_line(server: Any, objective: sg.Objective, support: Any) -> None:
     """A forward reference is refused with the node and the user's line."""
     message = support.graph_message(objective.graph)
