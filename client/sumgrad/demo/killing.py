@@ -20,7 +20,7 @@ _TICK = 0.01  # seconds between two looks at the workers
 _BUSY = 0.1  # seconds that a worker must have computed before it is killed
 
 
-def kill_in_the_middle(service: Service, samples: int = 2_000_000) -> None:
+def kill_in_the_middle(service: Service, samples: int = 1_000_000) -> None:
     """Sums a gradient twice, the second time with a worker killed on the way. Raises SumgradError unless all bits are the same."""
     points, labels = make_moons(samples, noise=0.2, seed=7)
     objective = moons_objective(sg.nn.MLP(2, [16, 16, 1], seed=2))
