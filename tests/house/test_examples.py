@@ -1,0 +1,50 @@
+"""The examples do what they say."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import sumgrad as sg
+
+# What each example must print, with room for the last digits where they depend on the machine's libraries.
+SAID = {
+    "async_client": r"w = 2\.000   F\(w\) = 0\.057137   F'\(w\) = \+0\.077609",
+    "hessian": r"Newton step 10: w = \[0\.49\d+ 0\.79\d+\], \|gradient\| = [\d.]+e-(0[89]|1\d)",
+    "logistic_regression": r"7\d\.\d% of 20,000 samples on the right side",
+    "moons": r"accuracy (9[5-9]\.\d|100\.0)%",
+    "nist_fit": r"b1 = 2\.38942129\d+E\+02, .*\nb2 = 5\.50156431\d+E-04, ",
+    "scalar": r"e = 0\.071945, de/da = 0\.142596, de/db = 0\.503614, by the service",
+    "train_compose": r"trained: loss [\d.]+ accuracy 100\.0% after \d+ steps",
+}
+
+
+def _run(script: Path, folder: Path, *arguments: str) -> str:
+    """What an example prints, with warnings as errors; it runs in a folder of its own."""
+    command = [sys.executable, "-W", "error", str(script), *arguments]
+    done = subprocess.run(command, cwd=folder, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def test_every_example_is_run(repository: Path) -> None:
+    """The table above has a line for each example, and no line for one that is gone."""
+    assert {path.stem for path in (repository / "examples").glob("*.py")} == SAID.keys()
+
+
+@pytest.mark.parametrize("name", sorted(SAID.keys() - {"train_compose"}))
+def test_example_runs(repository: Path, tmp_path: Path, name: str) -> None:
+    """An example ends well, without a warning, and prints the figures that it is about."""
+    said = _run(repository / "examples" / f"{name}.py", tmp_path)
+    assert re.search(SAID[name], said), said
+
+
+def test_compose_example_trains_against_a_server(repository: Path, tmp_path: Path) -> None:
+    """The example of docker-compose.yml learns its points through a server that is already there."""
+    with sg.local(workers=1) as service:
+        assert service.process is not None
+        said = _run(repository / "examples" / "train_compose.py", tmp_path, service.process.address)
+    assert re.search(SAID["train_compose"], said), said
