@@ -89,7 +89,7 @@ class App:
         await self._idle_within(self._settings.grace)
         self._pool.abort()
         await self._idle_within(LAST_SECONDS)
-        await server.stop(None)
+        await server.stop(LAST_SECONDS)  # with nothing left but health watches, that is for clients to part in peace
 
     async def _idle_within(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

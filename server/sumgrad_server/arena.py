@@ -91,11 +91,6 @@ class ArenaPool:
         """Lent and idle together."""
         return self._total
 
-    @property
-    def lent(self) -> int:
-        """Number of arenas in use."""
-        return len(self._lent)
-
     async def acquire(self, nbytes: int) -> Arena:
         """An arena of at least so many bytes, contents undefined. BusyError if there is no room now, LimitError if there never is."""
         wanted = size_class(nbytes)

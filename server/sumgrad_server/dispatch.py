@@ -228,11 +228,6 @@ class Dispatcher:
         instructions += self._wind_up()
         return instructions
 
-    @property
-    def load(self) -> int:
-        """Jobs that are not closed."""
-        return sum(not job.closed for job in self._jobs.values())
-
     def _submit(self, event: Submit) -> Iterator[Instruction]:
         if self._draining or self._broken or len(self._jobs) >= self._max_jobs:
             yield Reject(event.job, draining=self._draining or self._broken)
