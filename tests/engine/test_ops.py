@@ -201,6 +201,24 @@ def test_single_values_equal_arrays(op: Op) -> None:
     assert together.tobytes() == np.array(alone, together.dtype).tobytes()
 
 
+LAYOUTS: dict[str, Callable[[Any], Any]] = {
+    "every other": lambda x: np.repeat(x, 2)[::2],
+    "far apart": lambda x: np.repeat(x, 600)[::600],
+    "not aligned": lambda x: np.concatenate([x[:1], x])[1:],
+    "flipped": lambda x: np.asarray(OPS["flip"].compute([x[::-1].copy()], {"axes": (0,)})),
+}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
+@pytest.mark.parametrize("op", ELEMENTWISE, ids=lambda op: op.name)
+def test_bits_do_not_depend_on_memory_layout(op: Op, layout: Callable[[Any], Any]) -> None:
+    """Views that ops of movement make give the same bits as arrays in one piece."""
+    operands = _arguments(op, 200)
+    attributes = ATTRIBUTES.get(op.name, {})
+    expected = np.asarray(op.compute(operands, attributes))
+    assert np.asarray(op.compute([layout(x) for x in operands], attributes)).tobytes() == expected.tobytes()
+
+
 def _away_from_kinks(op: Op, count: int) -> list[Any]:
     operands = _arguments(op, 20 * count)
     floats = [x for kind, x in zip(op.kinds, operands, strict=True) if kind == "f"]

@@ -272,7 +272,8 @@ def _flip_type(types: Types, attributes: Attributes) -> Type:
 
 
 def _flip_forward(arrays: Arrays, leads: Leads, attributes: Attributes) -> Array:
-    return np.flip(arrays[0], tuple(axis + leads[0] for axis in attributes["axes"]))
+    # A copy: NumPy's vector functions round differently on arrays with negative strides.
+    return np.flip(arrays[0], tuple(axis + leads[0] for axis in attributes["axes"])).copy()
 
 
 flip: Op = Op(

@@ -60,14 +60,25 @@ def _unary(
     )
 
 
+def _sqrt_power(a: Array) -> Array:
+    """a ** 0.5, which is not the square root of -0.0 and of minus infinity."""
+    return np.where(np.equal(a, -np.inf), np.inf, np.sqrt(a + 0.0))
+
+
+# NumPy takes such short cuts too, but only where the exponent is a scalar, and not in all versions. Here the bits do not depend on how it is written.
+_SHORT_CUTS: dict[float, Forward] = {2.0: np.square, -1.0: lambda a: np.divide(1.0, a), 0.5: _sqrt_power}
+
+
 def _pow_forward(a: Array, b: Array) -> Array:
-    # The exponents that people write most are exact as products, whatever the platform's pow does.
     if np.ndim(b) == 0:
-        if b == 2.0:
-            return np.multiply(a, a)
-        if b == -1.0:
-            return np.divide(1.0, a)
-    return np.power(a, b)
+        short_cut = _SHORT_CUTS.get(float(b))
+        return short_cut(a) if short_cut else np.power(a, b)
+    result = np.power(a, b)
+    for exponent, short_cut in _SHORT_CUTS.items():
+        chosen = np.equal(b, exponent)
+        if chosen.any():
+            result = np.where(chosen, short_cut(a), result)
+    return result
 
 
 def _pow_base(g: Any, y: Any, a: Any, b: Any) -> Any:
