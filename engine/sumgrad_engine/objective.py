@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from .blocks import block_count
-from .errors import GraphError
+from .errors import GraphError, InputError
 from .ir import Graph
 from .ops.leaves import parameter
 from .program import METRIC, GradientProgram, Result, check_arrays, check_objective, conform
@@ -77,11 +77,18 @@ class Objective:
 
 def fit_arrays(graph: Graph, params: Mapping[str, Any], data: Mapping[str, Any]) -> tuple[dict[str, Array], dict[str, Array], int]:
     """Parameters and inputs as the evaluator needs them, and the number of samples. Raises InputError naming the field."""
-    given = {name: np.asarray(value) for name, value in params.items()}
-    columns = {name: np.asarray(value) for name, value in data.items()}
+    given = {name: _array(f"parameters.{name}", value) for name, value in params.items()}
+    columns = {name: _array(f"inputs.{name}", value) for name, value in data.items()}
     samples = check_arrays(graph, given, columns)
     return (
         {leaf.name: conform(leaf, given[leaf.name]) for leaf in graph.parameters},
         {leaf.name: conform(leaf, columns[leaf.name]) for leaf in graph.inputs},
         samples,
     )
+
+
+def _array(field: str, value: Any) -> Array:
+    try:
+        return np.asarray(value)
+    except ValueError as error:
+        raise InputError(f"{field} is no array: {error}", field=field) from None
