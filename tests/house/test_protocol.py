@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -26,6 +28,20 @@ def test_generated_code_is_fresh(repository: Path, tmp_path: Path) -> None:
     assert fresh.keys() == committed.keys(), "a .proto file came or went: run `make proto` and commit the result"
     stale = [name for name in fresh if fresh[name] != committed[name]]
     assert stale == [], "the .proto files have changed since this was made of them: run `make proto` and commit the result"
+
+
+@pytest.mark.parametrize(
+    ("package", "file", "mark"),
+    [
+        ("protobuf", "graph_pb2.py", r"# Protobuf Python Version: ([\d.]+)"),
+        ("grpcio", "service_pb2_grpc.py", r"GENERATED_VERSION = '([\d.]+)'"),
+    ],
+)
+def test_generated_code_is_no_newer_than_what_may_run_it(repository: Path, package: str, file: str, mark: str) -> None:
+    """The generator's version is the oldest one of the runtime that pyproject.toml allows."""
+    (made_by,) = re.findall(mark, (repository / "proto" / FOLDER / file).read_text())
+    dependencies = tomllib.loads((repository / "pyproject.toml").read_text())["project"]["dependencies"]
+    assert f"{package}>={made_by}" in dependencies
 
 
 def test_opcodes_are_the_table_of_ops() -> None:
