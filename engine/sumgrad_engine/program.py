@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from .adjoint import Tape
 from .blocks import BLOCK, TreeSum, block_range
+from .collector import paused_collector
 from .errors import Cancelled, GraphError, InputError
 from .grad import differentiate
 from .interpret import Plan, conform
@@ -161,6 +162,7 @@ def finish(layout: Layout, total: Vector, penalty: Vector | None, samples: int, 
     return Result(value, grads, metrics, samples)
 
 
+@paused_collector()
 def _derived(graph: Graph, layout: Layout, output: str) -> tuple[Plan, list[int]]:
     """The plan for value, metrics and gradients of the loss or the penalty, and their nodes in the order of the layout."""
     builder = Simplifier()
@@ -183,6 +185,7 @@ def _as_float(builder: Simplifier, node: int) -> int:
 class EvaluateProgram:
     """The outputs of a graph for each sample."""
 
+    @paused_collector()
     def __init__(self, graph: Graph, debug: bool = False) -> None:
         self.graph, self.debug = graph, debug
         builder = Simplifier()

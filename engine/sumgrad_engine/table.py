@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from .collector import paused_collector
 from .errors import GraphError, LimitError
 from .ir import Graph
 from .ops import BY_NUMBER, Op
@@ -38,6 +39,7 @@ def to_table(graph: Graph) -> GraphTable:
     )
 
 
+@paused_collector()
 def from_table(table: GraphTable, limits: Limits | None = None, sources: Sources | None = None) -> Graph:
     """The graph of these columns, with the same node numbers. The table may be hostile.
 
