@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, overload
 
+from .collector import paused_collector
 from .errors import DifferentiationError, GraphError
 from .functions import concat, multiply, reshape
 from .functions import sum as sum_
@@ -12,7 +13,7 @@ from .grad import differentiate
 from .simplify import Simplifier
 from .sources import describe
 from .trace import lift, record
-from .value import Value
+from .value import Value, topological
 
 
 @overload
@@ -25,14 +26,15 @@ def grad(expression: Value, wrt: Value | Sequence[Value]) -> Value | list[Value]
     For expressions of inputs it is the derivative for one sample. Raises DifferentiationError if the expression is not a float of shape ().
     """
     if isinstance(wrt, Value):
-        return _grad(expression, [wrt])[0]
-    return _grad(expression, list(wrt))
+        return grad(expression, [wrt])[0]
+    with paused_collector():
+        return _grad(expression, list(wrt))
 
 
 def _grad(expression: Value, wrt: list[Value]) -> list[Value]:
     # Nodes are not shared while the expression is recorded: two equal Values are still two to differentiate with respect to.
     builder = Simplifier(share=False, rewrite=False)
-    ids = record(builder, [expression, *wrt], variables=True)
+    ids = record(builder, topological([expression, *wrt]), variables=True)
     known = {ids[id(value)]: value for value in expression.nodes()} | {ids[id(value)]: value for value in wrt}
     builder.share = builder.rewrite = True
     try:

@@ -7,14 +7,13 @@ up, and after which step a value is not needed any more.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from .debug import NonFinite
 from .errors import InputError
-from .ir import Graph
+from .ir import Graph, Row
 from .ops import Op
 from .ops.contraction import align
 from .types import Array, Attributes, Leaf
@@ -22,8 +21,7 @@ from .types import Array, Attributes, Leaf
 Values = dict[int, Array]
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """One node's work: what to compute from which values, and which values to forget afterwards."""
 
     node: int
@@ -42,12 +40,7 @@ class Plan:
     def __init__(self, graph: Graph, wanted: Iterable[int]) -> None:
         self.graph = graph
         self.wanted = tuple(wanted)
-        steps = _steps(graph, self.wanted)
-        after_samples = _after_samples(graph)
-        self.shared_steps = [step for step in steps if not graph.per_sample[step.node] and not after_samples[step.node]]
-        self.sample_steps = _forgetting(
-            [step for step in steps if graph.per_sample[step.node] or after_samples[step.node]], self.wanted, graph
-        )
+        self.shared_steps, self.sample_steps = _steps(graph, self.wanted)
 
     def shared(self, parameters: Mapping[str, Array], debug: bool = False) -> Values:
         """The values that are the same for all samples, computed once."""
@@ -109,8 +102,24 @@ def _placed(error: InputError, graph: Graph, node: int, first: int) -> InputErro
     return InputError(f"{error.message} ({', '.join(part for part in known if part)})", field=error.field, sample=sample)
 
 
-def _steps(graph: Graph, wanted: Sequence[int]) -> list[Step]:
-    """The steps that the wanted nodes need, in order."""
+def _steps(graph: Graph, wanted: Sequence[int]) -> tuple[list[Step], list[Step]]:
+    """The steps that the wanted nodes need, in order: those that are the same for all blocks, and those of each block."""
+    rows = _needed(graph, wanted)
+    per_block = _per_block(graph)
+    forget = _forgettable(rows, per_block, wanted)
+    per_sample = graph.per_sample.astype(int).tolist()
+    shared: list[Step] = []
+    block: list[Step] = []
+    for node, op, operands, attributes in rows:
+        leads = tuple([per_sample[k] for k in operands])
+        aligned = _aligned(graph, operands, leads) if op.elementwise and len(operands) > 1 else None
+        step = Step(node, op, operands, leads, attributes, aligned, forget.get(node, ()))
+        (block if per_block[node] else shared).append(step)
+    return shared, block
+
+
+def _needed(graph: Graph, wanted: Sequence[int]) -> list[Row]:
+    """The rows of inner nodes that the wanted nodes are computed from."""
     needed = [False] * graph.node_count
     rows = list(graph.rows())
     for node in wanted:
@@ -119,36 +128,42 @@ def _steps(graph: Graph, wanted: Sequence[int]) -> list[Step]:
         if needed[node]:
             for operand in operands:
                 needed[operand] = True
-    return [_step(graph, *row) for row in rows if needed[row[0]] and row[1].kinds]
+    return [row for row in rows if needed[row[0]] and row[1].kinds]
 
 
-def _step(graph: Graph, node: int, op: Op, operands: tuple[int, ...], attributes: Attributes) -> Step:
-    leads = tuple(int(graph.per_sample[k]) for k in operands)
+def _per_block(graph: Graph) -> list[bool]:
+    """Marks nodes that differ from block to block: those that differ from sample to sample, and what sums over samples lead to."""
+    marks: list[bool] = graph.per_sample.tolist()
+    for node, op, operands, _ in graph.rows():
+        if op.over_samples:
+            marks[node] = True
+        elif not marks[node]:
+            for operand in operands:
+                if marks[operand]:
+                    marks[node] = True
+    return marks
+
+
+def _aligned(graph: Graph, operands: tuple[int, ...], leads: tuple[int, ...]) -> int | None:
+    """The rank to which an elementwise op's per-sample operands are aligned, if one of them is short of it."""
     ranks = [len(graph.types[k].shape) for k in operands]
     rank = max(ranks)
-    uneven = op.elementwise and any(lead and r < rank for lead, r in zip(leads, ranks, strict=True))
-    return Step(node, op, operands, leads, attributes, rank if uneven else None, ())
+    return rank if any(lead and r < rank for lead, r in zip(leads, ranks, strict=True)) else None
 
 
-def _after_samples(graph: Graph) -> list[bool]:
-    """Marks nodes that need a sum over samples: shared by all samples of a block, but known only after them."""
-    after = [False] * graph.node_count
-    for node, op, operands, _ in graph.rows():
-        after[node] = op.over_samples or any(after[k] for k in operands)
-    return after
-
-
-def _forgetting(steps: Sequence[Step], wanted: Sequence[int], graph: Graph) -> list[Step]:
-    """The steps, each forgetting the values that it was the last to need."""
-    own = {step.node for step in steps} | {node for node in graph.leaves if graph.per_sample[node]}
+def _forgettable(rows: Sequence[Row], per_block: Sequence[bool], wanted: Sequence[int]) -> dict[int, tuple[int, ...]]:
+    """For each node the values of the block that nothing after it needs."""
     last: dict[int, int] = {}
-    for index, step in enumerate(steps):
-        last.update((k, index) for k in step.operands if k in own)
-    ends: dict[int, list[int]] = {}
-    for node, index in last.items():
-        if node not in wanted:
-            ends.setdefault(index, []).append(node)
-    return [Step(s.node, s.op, s.operands, s.leads, s.attributes, s.aligned, tuple(ends.get(i, ()))) for i, s in enumerate(steps)]
+    for node, _, operands, _ in rows:
+        if per_block[node]:
+            for operand in operands:
+                last[operand] = node
+    forget: dict[int, tuple[int, ...]] = {}
+    kept = set(wanted)
+    for operand, node in last.items():
+        if per_block[operand] and operand not in kept:
+            forget[node] = (*forget.get(node, ()), operand)
+    return forget
 
 
 def conform(leaf: Leaf, array: Any) -> Array:

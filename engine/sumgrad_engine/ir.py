@@ -23,6 +23,8 @@ from .sources import Place, Sources, describe, gather
 from .types import NO_ATTRIBUTES, Array, Attributes, DType, Leaf, Shape, Type
 
 Key = tuple[Any, ...]
+Row = tuple[int, Op, tuple[int, ...], Attributes]
+"""A node: its index, op, operands and attributes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,8 +81,8 @@ class Graph:
         """The node of the input or parameter of a name."""
         return next(node for node, leaf in self.leaves.items() if leaf.name == name)
 
-    def rows(self) -> Iterable[tuple[int, Op, tuple[int, ...], Attributes]]:
-        """(node, op, operands, attributes) of every node, in order."""
+    def rows(self) -> Iterable[Row]:
+        """Every node, in order."""
         starts, operands = self.starts.tolist(), self.operands.tolist()
         for node, number in enumerate(self.opcodes.tolist()):
             yield node, BY_NUMBER[number], tuple(operands[starts[node] : starts[node + 1]]), self.attributes.get(node, NO_ATTRIBUTES)
@@ -130,6 +132,7 @@ class Builder:
         self.constants: dict[int, Array] = {}
         self.leaves: dict[int, Leaf] = {}
         self.types: list[Type] = []
+        self.letters: list[str] = []
         self.per_sample: list[bool] = []
         self.places: list[Place | None] = []
         self.place: Place | None = None
@@ -157,6 +160,7 @@ class Builder:
         self.ops.append(op)
         self.operands.append(operands)
         self.types.append(of)
+        self.letters.append(of.dtype.letter)
         self.per_sample.append(per_sample)
         self.places.append(self.place)
         if attributes:
@@ -169,14 +173,14 @@ class Builder:
         """The operands as the kinds of element that the op needs."""
         if not op.accepts(len(operands)):
             raise GraphError(f"{op.name} takes {len(op.kinds)} operands, not {len(operands)}")
-        types, letters = self.types, op.letters(len(operands))
+        letters = op.letters(len(operands))
         for wanted, operand in zip(letters, operands, strict=True):
-            if wanted != "*" and wanted != types[operand].dtype.letter:
+            if wanted not in (self.letters[operand], "*"):
                 return tuple(self._cast(op, w, k) for w, k in zip(letters, operands, strict=True))
         return tuple(operands)
 
     def _cast(self, op: Op, wanted: str, operand: int) -> int:
-        given = self.types[operand].dtype.letter
+        given = self.letters[operand]
         if wanted in ("*", given):
             return operand
         if wanted == "f":

@@ -39,9 +39,10 @@ class Objective:
             outputs["penalty"] = as_value(penalty)
         outputs |= {METRIC + name: as_value(value) for name, value in (metrics or {}).items()}
         self.reduction: Literal["sum", "mean"] = reduction
-        self.graph: Graph = trace(outputs)
+        nodes = topological(list(outputs.values()))
+        self.graph: Graph = trace(outputs, nodes)
         check_objective(self.graph)
-        self.initial = {node.name: node for node in topological(list(outputs.values())) if node.op is parameter}
+        self.initial = {node.name: node for node in nodes if node.op is parameter}
         self._programs: dict[tuple[tuple[str, ...], bool], GradientProgram] = {}
 
     @property

@@ -66,7 +66,11 @@ class Simplifier(Builder):
 
     def _without_broadcasts(self, op: Op, operands: tuple[int, ...]) -> tuple[int, ...]:
         """Elementwise ops broadcast by themselves: an explicit broadcast is dropped where another operand keeps the shape."""
-        if not any(self.ops[k] is broadcast_to for k in operands):
+        ops = self.ops
+        for operand in operands:
+            if ops[operand] is broadcast_to:
+                break
+        else:
             return operands
         shapes = {self.types[k].shape for k in operands if self.ops[k] is not broadcast_to}
         return tuple(self.operands[k][0] if self.ops[k] is broadcast_to and self.types[k].shape in shapes else k for k in operands)

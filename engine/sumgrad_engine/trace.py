@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from .collector import paused_collector
 from .errors import GraphError
 from .ir import Builder, Graph
 from .ops.leaves import constant, input_
@@ -12,13 +13,14 @@ from .types import Leaf
 from .value import Literal, Value, literal, topological
 
 
-def trace(outputs: Mapping[str, Value]) -> Graph:
+@paused_collector()
+def trace(outputs: Mapping[str, Value], nodes: Sequence[Value] | None = None) -> Graph:
     """The graph of some expressions. Equal nodes are shared; Values with data are constants.
 
-    Raises GraphError if two inputs or parameters share a name.
+    `nodes` are those of the expressions in topological order, if they are known already. Raises GraphError if two inputs or parameters share a name.
     """
     builder = Builder()
-    ids = record(builder, list(outputs.values()))
+    ids = record(builder, topological(list(outputs.values())) if nodes is None else nodes)
     return builder.graph({name: ids[id(value)] for name, value in outputs.items()})
 
 
@@ -26,18 +28,18 @@ def trace_nodes(root: Value) -> tuple[Graph, list[Value]]:
     """The graph of an expression with a node for every Value, none shared, and the Values in the order of their nodes."""
     builder = Builder(share=False)
     nodes = topological([root])
-    record(builder, [root])
+    record(builder, nodes)
     return builder.graph({"value": len(nodes) - 1}), nodes
 
 
-def record(builder: Builder, roots: Sequence[Value], variables: bool = False) -> dict[int, int]:
-    """Makes the nodes of some Values in a builder: id(Value) -> node.
+def record(builder: Builder, nodes: Sequence[Value], variables: bool = False) -> dict[int, int]:
+    """Makes nodes for Values in topological order in a builder: id(Value) -> node.
 
     Values with data become constants; with `variables` those that the user made become variables, so that what is derived still depends on them.
     """
     names: dict[str, Value] = {}
     ids: dict[int, int] = {}
-    for value in topological(roots):
+    for value in nodes:
         builder.place = value.place
         if value.operands:
             ids[id(value)] = builder.add(value.op, [ids[id(operand)] for operand in value.operands], value.attributes)

@@ -348,12 +348,13 @@ def topological(roots: Sequence[Value]) -> list[Value]:
         stack = [root]
         while stack:
             node = stack[-1]
-            waiting = [operand for operand in node.operands if id(operand) not in done] if id(node) not in done else []
-            if waiting:
-                stack.extend(reversed(waiting))
+            if id(node) in done:
+                stack.pop()
                 continue
-            stack.pop()
-            if id(node) not in done:
+            height = len(stack)
+            stack.extend([operand for operand in reversed(node.operands) if id(operand) not in done])
+            if len(stack) == height:
+                stack.pop()
                 done.add(id(node))
                 order.append(node)
     return order

@@ -98,9 +98,10 @@ def test_deadly_request_is_given_up(support: Any, objective: sg.Objective, data:
 
 
 def maps_an_arena(pid: int) -> bool:
-    """Whether a process has a job's arena mapped: it has been sent a shard."""
+    """Whether a worker has a job's arena mapped: it has been sent a shard. Until its exec a new process has the front's command and mappings."""
     try:
-        return "memfd:sumgrad" in Path(f"/proc/{pid}/maps").read_text()
+        executed = "sumgrad_server.worker" in Path(f"/proc/{pid}/cmdline").read_text()
+        return executed and "memfd:sumgrad" in Path(f"/proc/{pid}/maps").read_text()
     except OSError:  # it is gone
         return False
 

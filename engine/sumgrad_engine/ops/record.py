@@ -138,6 +138,9 @@ def same_shape(dtype: DType) -> Infer:
     """The shape rule of elementwise ops: operands broadcast, elements are of the given kind."""
 
     def infer(types: Sequence[Type], attributes: Attributes) -> Type:
+        first = types[0]
+        if first.dtype is dtype and types.count(first) == len(types):
+            return first
         return Type(broadcast(*[t.shape for t in types]), dtype)
 
     return infer
