@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from .types import Array
 
 BLOCK = 512
@@ -44,6 +46,7 @@ class TreeSum:
     def __init__(self) -> None:
         self._parts: list[tuple[int, Array]] = []
 
+    @np.errstate(all="ignore")
     def push(self, vector: Array) -> None:
         """Takes the vector of the next index; it is not changed."""
         count = 1
@@ -52,6 +55,7 @@ class TreeSum:
             count *= 2
         self._parts.append((count, vector))
 
+    @np.errstate(all="ignore")
     def total(self) -> Array:
         """The sum of all vectors so far."""
         total = self._parts[-1][1]

@@ -23,7 +23,9 @@ class NonFinite:
         self.first = first
 
     def leaves(self, values: Mapping[int, Array]) -> None:
-        """Raises NumericalError if an input or parameter holds a NaN or an infinity."""
+        """Raises NumericalError if an input or parameter holds a NaN or an infinity, or a constant a NaN (infinite ones are meant)."""
+        for node, constant in self.graph.constants.items():
+            self._report(node, constant, _bad(constant, 0) & np.isnan(constant).any(), 0, "a constant")
         for node, leaf in self.graph.leaves.items():
             if node in values:
                 lead = int(self.graph.per_sample[node])

@@ -27,10 +27,12 @@ def grad(expression: Value, wrt: Value | Sequence[Value]) -> Value | list[Value]
     """
     if isinstance(wrt, Value):
         return grad(expression, [wrt])[0]
-    with paused_collector():
-        return _grad(expression, list(wrt))
+    nodes = list(wrt)
+    _check_wrt(expression, nodes)
+    return _grad(expression, nodes)
 
 
+@paused_collector()
 def _grad(expression: Value, wrt: list[Value]) -> list[Value]:
     # Nodes are not shared while the expression is recorded: two equal Values are still two to differentiate with respect to.
     builder = Simplifier(share=False, rewrite=False)
@@ -42,6 +44,20 @@ def _grad(expression: Value, wrt: list[Value]) -> list[Value]:
     except DifferentiationError as error:
         raise error.located(op=expression.op.name, source=describe(expression.place)) from None
     return lift(builder, known, found)
+
+
+def _check_wrt(expression: Value, wrt: list[Value]) -> None:
+    """Refuses what has no derivative, and nodes that look like a part of the expression but are not."""
+    parts = {id(node) for node in expression.nodes()}
+    for value in wrt:
+        if not isinstance(value, Value):
+            raise DifferentiationError(f"derivatives are taken with respect to Values, not {value!r}")
+        if value.operands and id(value) not in parts:
+            raise DifferentiationError(
+                f"{value!r} is not a part of the expression: keep the node that the expression was made from, an equal one is another node",
+                op=value.op.name,
+                source=describe(value.place),
+            )
 
 
 def hvp(expression: Value, wrt: Value | Sequence[Value], vectors: Any) -> Value | list[Value]:
@@ -57,7 +73,7 @@ def hvp(expression: Value, wrt: Value | Sequence[Value], vectors: Any) -> Value 
     total = products[0]
     for product in products[1:]:
         total = total + product
-    found = grad(total, nodes)
+    found = _grad(total, nodes)
     return found[0] if isinstance(wrt, Value) else found
 
 
@@ -74,7 +90,7 @@ def hessian(expression: Value, wrt: Value | Sequence[Value]) -> Any:
 def _hessian_row(slope: Value, node: Value, nodes: list[Value]) -> list[Value]:
     """Derivatives of each element of one gradient with respect to all nodes."""
     flat = reshape(slope, (slope.size,))
-    seconds = [grad(flat[k], nodes) for k in range(slope.size)]
+    seconds = [_grad(flat[k], nodes) for k in range(slope.size)]
     return [
         reshape(concat([reshape(second[j], (1, other.size)) for second in seconds]), node.shape + other.shape)
         for j, other in enumerate(nodes)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ from .blocks import block_count
 from .errors import GraphError, InputError
 from .ir import Graph
 from .ops.leaves import parameter
-from .program import METRIC, GradientProgram, Result, check_arrays, check_objective, conform
+from .program import METRIC, GradientProgram, Result, check_arrays, check_objective, conform, wanted_names
 from .trace import trace
 from .types import Array
 from .value import Value, as_value, topological
@@ -51,7 +51,7 @@ class Objective:
         return {name: np.array(value.data, np.float64) for name, value in self.initial.items()}
 
     def value_and_grad(
-        self, params: Mapping[str, Any], data: Mapping[str, Any], wrt: Sequence[str] | None = None, debug: bool = False
+        self, params: Mapping[str, Any], data: Mapping[str, Any], wrt: Iterable[str] | str | None = None, debug: bool = False
     ) -> Result:
         """Value, gradients and metrics at `params` over `data`, computed in this process; the same bits as from a service.
 
@@ -64,11 +64,15 @@ class Objective:
         penalty = program.penalty(arrays) if program.has_penalty else None
         return program.finish(total, penalty, samples, self.reduction == "mean")
 
-    def _program(self, wrt: Sequence[str] | None, debug: bool) -> GradientProgram:
-        key = (tuple(wrt or ()), debug)
+    def _program(self, wrt: Iterable[str] | str | None, debug: bool) -> GradientProgram:
+        key = (wanted_names(wrt), debug)
         if key not in self._programs:
-            self._programs[key] = GradientProgram(self.graph, wrt, debug)
+            self._programs[key] = GradientProgram(self.graph, *key)
         return self._programs[key]
+
+    def __getstate__(self) -> dict[str, Any]:
+        """What is pickled: not the programs, which are made again when they are needed."""
+        return {**self.__dict__, "_programs": {}}
 
     @cached_property
     def inputs(self) -> tuple[str, ...]:

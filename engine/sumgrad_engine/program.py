@@ -6,7 +6,7 @@ vectors, wherever they are made.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from .adjoint import Tape
 from .blocks import BLOCK, TreeSum, block_range
 from .collector import paused_collector
-from .errors import Cancelled, GraphError, InputError
+from .errors import Cancelled, GraphError, InputError, NumericalError
 from .grad import differentiate
 from .interpret import Plan, conform
 from .ir import Graph, replay
@@ -79,14 +79,20 @@ class Layout:
         return float(vector[0]), metrics, dict(zip(names[1], found[len(names[0]) :], strict=True))
 
 
-def gradient_layout(graph: Graph, wrt: Sequence[str] | None = None) -> Layout:
+def wanted_names(wrt: Iterable[str] | str | None) -> tuple[str, ...]:
+    """The names of parameters to differentiate with respect to; none, like None, means all. A string is one name."""
+    return () if wrt is None else (wrt,) if isinstance(wrt, str) else tuple(map(str, wrt))
+
+
+def gradient_layout(graph: Graph, wrt: Iterable[str] | str | None = None) -> Layout:
     """The layout of an objective's partial results, known without differentiating. Raises GraphError, InputError."""
     check_objective(graph)
     shapes = {leaf.name: leaf.shape for leaf in graph.parameters}
-    for name in wrt or ():
+    wanted = wanted_names(wrt)
+    for name in wanted:
         if name not in shapes:
             raise InputError(f"there is no parameter {name!r}; the graph has {sorted(shapes)}", field=f"wrt.{name}")
-    names = [name for name in shapes if not wrt or name in wrt]
+    names = [name for name in shapes if not wanted or name in wanted]
     metrics = tuple((name[len(METRIC) :], graph.shape(node)) for name, node in graph.outputs.items() if name.startswith(METRIC))
     return Layout(metrics, tuple((name, shapes[name]) for name in names))
 
@@ -113,7 +119,7 @@ def check_objective(graph: Graph) -> None:
 class GradientProgram:
     """Value and gradient of an objective's graph, block by block."""
 
-    def __init__(self, graph: Graph, wrt: Sequence[str] | None = None, debug: bool = False) -> None:
+    def __init__(self, graph: Graph, wrt: Iterable[str] | str | None = None, debug: bool = False) -> None:
         self.graph, self.debug = graph, debug
         self.layout = gradient_layout(graph, wrt)
         self.has_penalty = "penalty" in graph.outputs
@@ -140,7 +146,10 @@ class GradientProgram:
             rows = {name: array[start:stop] for name, array in inputs.items()}
             found = self._loss.block(shared, rows, start, self.debug)
             total.push(self.layout.pack([found[node] for node in self._loss_nodes]))
-        return total.total()
+        vector = total.total()
+        if self.debug and not np.isfinite(vector).all():
+            raise NumericalError("the first infinity arose in the sum over blocks of samples: every block is finite", op="sum_samples")
+        return vector
 
     def penalty(self, params: Mapping[str, Array]) -> Vector:
         """Value and gradient of the penalty, laid out as a partial result. Raises NumericalError."""
@@ -153,6 +162,7 @@ class GradientProgram:
         return finish(self.layout, total, penalty, samples, mean)
 
 
+@np.errstate(all="ignore")
 def finish(layout: Layout, total: Vector, penalty: Vector | None, samples: int, mean: bool) -> Result:
     """The result of a sum over samples, averaged if `mean`, plus the penalty once."""
     vector = total / samples if mean else total
@@ -168,6 +178,7 @@ def _derived(graph: Graph, layout: Layout, output: str) -> tuple[Plan, list[int]
     builder = Simplifier()
     ids = replay(graph, builder)
     loss = output == "loss"
+    builder.place = graph.sources.place(graph.outputs[output]) if graph.sources else None
     target = builder.add(sum_samples, [ids[graph.outputs[output]]]) if loss else ids[graph.outputs[output]]
     wrt = [ids[graph.node_of(name)] for name, _ in layout.grads]
     zeros = [builder.constant(np.zeros(shape)) for _, shape in layout.metrics] if not loss else []
@@ -298,4 +309,5 @@ __all__ = [
     "conform",
     "finish",
     "gradient_layout",
+    "wanted_names",
 ]

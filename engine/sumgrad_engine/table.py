@@ -83,7 +83,7 @@ def _infer(table: GraphTable, limits: Limits, sources: Sources | None) -> Graph:
     per_sample: list[bool] = []
     for node, op, operands, of in graph.rows():
         found = given[node] if node in given else _node_type(op, node, [types[k] for k in operands], of)
-        if size(found.shape) > limits.max_elements or len(found.shape) > limits.max_rank:
+        if size(tuple(max(extent, 1) for extent in found.shape)) > limits.max_elements or len(found.shape) > limits.max_rank:
             raise LimitError(
                 f"node {node} ({op.name}) has shape {found.shape}: more than max_elements = {limits.max_elements:,} or max_rank = {limits.max_rank}",
                 limit="max_elements",

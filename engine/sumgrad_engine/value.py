@@ -21,7 +21,7 @@ from .ops.arithmetic import cast_float
 from .ops.leaves import constant, input_, parameter
 from .ops.record import type_of
 from .shapes import size
-from .sources import Place, caller
+from .sources import Place, caller, describe
 from .types import NO_ATTRIBUTES, Array, Attributes, DType, Shape, Type
 
 _WANTED = {"i": "integers", "b": "booleans (a comparison, say)"}
@@ -317,9 +317,22 @@ def input(name: str, shape: int | Sequence[int] = (), dtype: type = float) -> Va
     return _named(input_, name, Type(_shape(name, shape), _KINDS[dtype]))
 
 
+MAX_NAME_BYTES = 256
+"""Of inputs and parameters, in UTF-8: what a service takes."""
+
+
 def param(name: str, data: Any) -> Value:
-    """A parameter: the same for all samples, differentiated with respect to. `data` is its initial value, in float64."""
-    array = np.array(data, np.float64)
+    """A parameter: the same for all samples, differentiated with respect to. `data` is its initial value, in float64.
+
+    Raises GraphError if that is not made of numbers.
+    """
+    try:
+        given = np.asarray(data)
+    except ValueError as error:
+        raise GraphError(f"param {name!r}: the initial value is no array: {error}", source=describe(caller())) from None
+    if given.dtype.kind not in "fiub":
+        raise GraphError(f"param {name!r}: the initial value must be numbers, not {data!r:.80}", source=describe(caller()))
+    array = np.array(given, np.float64)
     value = _named(parameter, name, Type(array.shape, DType.FLOAT))
     value._data = _settled(array)
     return value
@@ -327,7 +340,9 @@ def param(name: str, data: Any) -> Value:
 
 def _named(op: Op, name: str, of: Type) -> Value:
     if not isinstance(name, str) or not name:
-        raise GraphError(f"an {op.name} needs a name, not {name!r}")
+        raise GraphError(f"{op.name} needs a name, not {name!r}")
+    if len(name.encode(errors="replace")) > MAX_NAME_BYTES or not name.isprintable():
+        raise GraphError(f"{op.name} {name[:40]!r}...: a name is at most {MAX_NAME_BYTES} bytes of printable text")
     value: Value = Value.__new__(Value)
     value._leaf(op, of, name)
     return value

@@ -146,7 +146,7 @@ def leaf_types_are_good(table: GraphTable, limits: Limits) -> None:
     for leaf in (*table.inputs, *table.parameters):
         what = f"leaf {leaf.name!r}"
         _within("max_rank", len(leaf.shape), limits.max_rank, f"number of axes of {what}")
-        _within("max_elements", size(leaf.shape), limits.max_elements, f"elements of {what}")
+        _within("max_elements", size(tuple(max(extent, 1) for extent in leaf.shape)), limits.max_elements, f"elements of {what}")
         if min((*leaf.shape, 0)) < 0 or not isinstance(leaf.dtype, DType):
             raise GraphError(f"{what} has shape {leaf.shape} and dtype {leaf.dtype!r}")
     for leaf in table.parameters:

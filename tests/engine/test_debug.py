@@ -127,3 +127,27 @@ def test_debug_gives_the_same_bits() -> None:
     plain, watched = objective.value_and_grad(objective.params, data), objective.value_and_grad(objective.params, data, debug=True)
     assert plain.value == watched.value
     assert plain.grads["w"].tobytes() == watched.grads["w"].tobytes()
+
+
+def test_a_constant_that_is_nan() -> None:
+    """A NaN that was computed before there were samples is a fault too; an infinite constant is meant."""
+    x, w = sg.input("x"), sg.param("w", 1.0)
+    error = _fails(sg.Objective(x * w * sg.log(sg.Value(-1.0))), {"x": np.ones(3)})
+    assert error.source is not None
+    masked = sg.Objective(sg.where(x > 0, x * w, -np.inf))
+    assert masked.value_and_grad(masked.params, {"x": np.ones(3)}, debug=True).value == 3.0
+
+
+def test_an_overflow_of_the_sum_over_blocks() -> None:
+    """Every block is finite, their sum is not."""
+    objective = sg.Objective(sg.input("x") * 3e305 * sg.param("w", 1.0))
+    with pytest.raises(sg.NumericalError, match="sum over blocks"):
+        objective.value_and_grad(objective.params, {"x": np.ones(1024)}, debug=True)
+    assert objective.value_and_grad(objective.params, {"x": np.ones(1024)}).value == np.inf
+
+
+def test_an_overflow_of_the_sum_in_a_block_has_the_line_of_the_loss() -> None:
+    """The sum is no node of the user's, so the loss stands for it."""
+    loss = sg.input("x") * 1e308 * sg.param("w", 1.0)
+    error = _fails(sg.Objective(loss), {"x": np.ones(10)})
+    assert (error.op, error.source) == ("sum_samples", _line(loss))

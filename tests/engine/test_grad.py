@@ -269,3 +269,13 @@ def test_parameters_that_are_used_in_every_way() -> None:
     np.testing.assert_allclose(found.grads["w"], total * big + (total @ w0) * big * 2 * w0 + 3.0, rtol=1e-13)
     np.testing.assert_array_equal(found.grads["idle"], [0.0])
     assert found.metrics["idle"] == 210.0
+
+
+def test_derivatives_of_what_is_no_part_are_refused() -> None:
+    """An equal node is another node, and a name is no node; a leaf that is not used has derivative 0."""
+    x, w = sg.input("x"), sg.param("w", 2.0)
+    expression = sg.square(x * w)
+    for wrong, said in ((x * w, "not a part"), ("w", "with respect to Values")):
+        with pytest.raises(sg.DifferentiationError, match=said):
+            sg.grad(expression, [wrong])  # type: ignore[list-item]
+    assert sg.grad(expression, sg.param("other", 1.0)).data == 0.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable
 from types import ModuleType
 from typing import Any
@@ -259,3 +260,35 @@ def test_a_program_is_made_once() -> None:
     assert made._programs == first
     made.value_and_grad(made.params, data(3), wrt=["w"])
     assert len(made._programs) == 2
+
+
+@pytest.mark.parametrize("wrt", ["ww", ["ww"], iter(["ww"]), {"ww"}, np.array(["ww"])])
+def test_names_in_any_form(wrt: Any) -> None:
+    """A string is one name, an iterator is read once, and what is asked for later does not depend on it."""
+    made = sg.Objective(sg.input("x") * sg.param("w", 2.0) * sg.param("ww", 3.0))
+    for asked in (wrt, ["ww"]):
+        assert made.value_and_grad(made.params, {"x": np.ones(2)}, wrt=asked).grads == {"ww": 4.0}
+
+
+def test_objectives_pickle() -> None:
+    """An objective goes to another process, with its parameters' initial values, and gives the same bits there."""
+    made = objective()
+    made.value_and_grad(made.params, data())
+    again = pickle.loads(pickle.dumps(made))
+    first, second = (o.value_and_grad(o.params, data()) for o in (made, again))
+    assert first.value == second.value
+    assert all(np.array_equal(first.grads[name], second.grads[name]) for name in first.grads)
+
+
+@pytest.mark.parametrize("initial", ["a", None, [[1.0], [1.0, 2.0]], 1j])
+def test_initial_values_are_numbers(initial: Any) -> None:
+    """The error names the parameter and the line."""
+    with pytest.raises(sg.GraphError, match=r"param 'w'.*test_program\.py:\d+"):
+        sg.param("w", initial)
+
+
+@pytest.mark.parametrize("name", ["", "a" * 300, "\ud800", 3])
+def test_names_that_a_service_would_refuse(name: Any) -> None:
+    """What works in process works through a service: names are bounded here too."""
+    with pytest.raises(sg.GraphError, match="name"):
+        sg.input(name)

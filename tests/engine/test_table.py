@@ -268,3 +268,11 @@ def test_mutated_columns_never_break_the_checker(graphs: ModuleType, seed: int, 
     broken = column if isinstance(getattr(columns, name), list) else np.array(column, np.uint32)
     with contextlib.suppress(sg.GraphError, sg.LimitError):
         verify(from_table(dataclasses.replace(columns, **{name: broken})))
+
+
+def test_empty_shapes_of_huge_extents() -> None:
+    """No elements times 2**62 is no array that NumPy can make: the extents are bounded, not just their product."""
+    columns = to_table(trace({"y": sg.sum(sg.reshape(sg.input("x", shape=(0,)), (7, 0)))}))
+    hostile = [(node, name, [2**62, 0] if name == "shape" else values) for node, name, values in columns.attributes]
+    with pytest.raises(sg.LimitError, match="max_elements"):
+        from_table(dataclasses.replace(columns, attributes=hostile))

@@ -119,6 +119,16 @@ class Op:
     def __repr__(self) -> str:
         return f"<op {self.name}>"
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Rules are functions without names: an op goes to another process by its number.
+        return _op_of, (self.number,)
+
+
+def _op_of(number: int) -> Op:
+    from . import BY_NUMBER
+
+    return BY_NUMBER[number]
+
 
 def shape_of(x: Any) -> Shape:
     """Shape of an expression, an array or a number."""
