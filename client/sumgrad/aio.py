@@ -18,7 +18,7 @@ import grpc.aio
 
 from .calls import METHODS, Call, Method, Pause, Steps
 from .channel import MAX_MESSAGE_BYTES, channel_options, checked_address, error_of, shown_signature
-from .errors import ServiceError
+from .errors import ServiceError, UnavailableError
 from .launch import ServerProcess
 from .protocol import Protocol
 from .retry import DEFAULT_RETRY, Retry
@@ -48,6 +48,7 @@ class AsyncService:
         self._channel = channel
         self._protocol = protocol
         self._stubs = {method.path: _stub(channel, method) for method in METHODS}
+        self._closed = False
         self.process = process  # the server, if `local` started it
 
     value_and_grad = _awaited(Protocol.value_and_grad)
@@ -58,6 +59,7 @@ class AsyncService:
 
     async def close(self) -> None:
         """Closes the connection, and stops the server if `local` started it. Closing twice is fine."""
+        self._closed = True
         await self._channel.close()
         if self.process is not None:
             await asyncio.to_thread(self.process.stop)
@@ -69,6 +71,8 @@ class AsyncService:
         await self.close()
 
     async def _carry_out(self, steps: Steps[Answer]) -> Answer:
+        if self._closed:
+            raise UnavailableError("this connection was closed: make another with connect or local", status="UNAVAILABLE")
         reply: Any = None
         error: ServiceError | None = None
         while True:

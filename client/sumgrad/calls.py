@@ -76,10 +76,16 @@ def stream(method: Method[Request, Reply], request: Request, timeout: float | No
     return cast("list[Reply]", (yield Call(method, request, timeout)))
 
 
+LONGEST = 1e8
+"""Seconds, about three years: gRPC's own arithmetic overflows beyond 1e9 and takes that for the past."""
+
+
 class Deadline:
     """The end of a call with all its attempts, on a clock that the owner chooses."""
 
     def __init__(self, clock: Callable[[], float], seconds: float | None) -> None:
+        if seconds is not None and not (isinstance(seconds, int | float) and seconds > 0):
+            raise ValueError(f"timeout must be a positive number of seconds, or None to wait for ever, not {seconds!r}")
         self._clock = clock
         self._seconds = seconds
         self._end = None if seconds is None else clock() + seconds
@@ -91,7 +97,7 @@ class Deadline:
         left = self._end - self._clock()
         if left <= 0.0:
             raise self.exceeded()
-        return left
+        return min(left, LONGEST)
 
     def exceeded(self, **details: Any) -> DeadlineExceededError:
         """The error of a call that took too long."""

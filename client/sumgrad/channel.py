@@ -23,6 +23,9 @@ def checked_address(address: str, *, insecure: bool) -> str:
     """The address, if an unencrypted channel may go there: to this machine, or anywhere with insecure=True. ValueError otherwise."""
     if not address or (":" not in address):
         raise ValueError(f'{address!r} is no address: give "host:port", "[::1]:port" or "unix:/path"')
+    port = address.rpartition(":")[2]
+    if not address.startswith("unix:") and not (port.isdecimal() and 0 < int(port) < 65536):
+        raise ValueError(f"{address!r}: the port must be a number from 1 to 65535, not {port!r}")
     if not insecure and not is_loopback(address):
         raise ValueError(
             f"{address} is another machine, and the channel to it would be open to all on the way: "

@@ -157,7 +157,10 @@ def sendable(values: ArrayLike, field: str) -> Array:
 
     `field` names them in the InputError that text, objects, complex numbers and integers beyond 63 bits get.
     """
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise InputError(f"{field} is no array: {error}", field=field) from None
     if array.dtype.kind == "O":
         array = _floats(array, field)
     if array.dtype.kind not in "fiub":

@@ -12,7 +12,7 @@ import grpc
 
 from .calls import METHODS, Call, Method, Pause, Steps
 from .channel import MAX_MESSAGE_BYTES, channel_options, checked_address, error_of, shown_signature
-from .errors import ServiceError
+from .errors import ServiceError, UnavailableError
 from .launch import ServerProcess
 from .protocol import Protocol
 from .retry import DEFAULT_RETRY, Retry
@@ -40,6 +40,7 @@ class Service:
         self._channel = channel
         self._protocol = protocol
         self._stubs = {method.path: _stub(channel, method) for method in METHODS}
+        self._closed = False
         self.process = process  # the server, if `local` started it
 
     value_and_grad = _blocking(Protocol.value_and_grad)
@@ -50,6 +51,7 @@ class Service:
 
     def close(self) -> None:
         """Closes the connection, and stops the server if `local` started it. Closing twice is fine."""
+        self._closed = True
         self._channel.close()
         if self.process is not None:
             self.process.stop()
@@ -61,6 +63,8 @@ class Service:
         self.close()
 
     def _carry_out(self, steps: Steps[Answer]) -> Answer:
+        if self._closed:
+            raise UnavailableError("this connection was closed: make another with connect or local", status="UNAVAILABLE")
         reply: Any = None
         error: ServiceError | None = None
         while True:

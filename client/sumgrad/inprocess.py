@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 from sumgrad_engine.objective import Objective, fit_arrays
 from sumgrad_engine.program import EvaluateProgram, Result
-from sumgrad_engine.trace import trace
+from sumgrad_engine.trace import named_expressions, trace
 from sumgrad_engine.types import Leaf
 from sumgrad_engine.value import Value
 
@@ -24,7 +24,7 @@ class Here:
         params: Mapping[str, ArrayLike],
         data: Mapping[str, ArrayLike],
         *,
-        wrt: Sequence[str] | None = None,
+        wrt: Iterable[str] | str | None = None,
         debug: bool = False,
     ) -> Result:
         """As `Service.value_and_grad`."""
@@ -39,7 +39,7 @@ class Here:
         debug: bool = False,
     ) -> dict[str, NDArray[Any]]:
         """As `Service.evaluate`."""
-        graph = trace(dict(outputs))
+        graph = trace(named_expressions(outputs))
         arrays, inputs, samples = fit_arrays(graph, _needed(params, graph.parameters), _needed(data, graph.inputs))
         return EvaluateProgram(graph, debug=debug).run(arrays, inputs, 0, samples)
 

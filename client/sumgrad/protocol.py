@@ -16,13 +16,14 @@ import numpy as np
 from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 from numpy.typing import ArrayLike, NDArray
+from sumgrad_engine.errors import GraphError
 from sumgrad_engine.ir import Graph
 from sumgrad_engine.objective import Objective
 from sumgrad_engine.ops.leaves import constant
-from sumgrad_engine.program import Result, check_arrays, gradient_layout
-from sumgrad_engine.trace import trace, trace_nodes
+from sumgrad_engine.program import Result, check_arrays, gradient_layout, wanted_names
+from sumgrad_engine.trace import named_expressions, trace, trace_nodes
 from sumgrad_engine.types import Leaf
-from sumgrad_engine.value import Value, topological
+from sumgrad_engine.value import Literal, Value, topological
 from sumgrad_proto.v1 import service_pb2 as wire
 
 from . import calls, codec
@@ -82,7 +83,7 @@ class Protocol:
         params: Arrays,
         data: Arrays,
         *,
-        wrt: Sequence[str] | None = None,
+        wrt: Iterable[str] | str | None = None,
         debug: bool = False,
         timeout: float | None = None,
     ) -> Steps[Result]:
@@ -92,12 +93,13 @@ class Protocol:
         differentiate with respect to (None: all). `debug` makes the first NaN or infinity a NonFiniteError that names its node, source line
         and sample. Raises InputError for arrays that do not fit, and ServiceError as errors.py has it.
         """
-        gradient_layout(objective.graph, wrt)
+        wanted = wanted_names(wrt)
+        gradient_layout(objective.graph, wanted)
         graph = self._encoded.get((objective.graph,), lambda: EncodedGraph.of(objective.graph))
         request = wire.GradientRequest(
             request_id=self._new_request_id(),
             graph_id=graph.id,
-            wrt=wrt or (),
+            wrt=wanted,
             reduction=_REDUCTIONS[objective.reduction],
             debug=debug,
         )
@@ -124,7 +126,8 @@ class Protocol:
 
         `params` and `data` may hold more than these outputs need. An expression without inputs is evaluated for one sample, n = 1.
         """
-        graph = self._traced.get(tuple(outputs.values()), lambda: EncodedGraph.of(trace(outputs)), *outputs, _constants(outputs.values()))
+        named = named_expressions(outputs)
+        graph = self._traced.get(tuple(named.values()), lambda: EncodedGraph.of(trace(named)), *named, _constants(named.values()))
         request = wire.EvaluateRequest(request_id=self._new_request_id(), graph_id=graph.id, debug=debug)
         _add_arrays(request, graph.graph, _needed(params, graph.graph.parameters), _needed(data, graph.graph.inputs))
         parts = yield from self._with_graph(graph, calls.EVALUATE, stream, request, self._deadline(timeout))
@@ -135,6 +138,8 @@ class Protocol:
 
         `value` is a scalar computed from Values with data. Gradients add up over calls until they are set to 0 again.
         """
+        if not isinstance(value, Value):
+            raise GraphError(f"backward takes a Value, not {value!r:.80}")
         graph, nodes = trace_nodes(value)
         request = wire.BackwardRequest(
             request_id=self._new_request_id(), graph=codec.encode_graph(graph), sources=codec.encode_sources(graph.sources)
@@ -244,6 +249,8 @@ def _fill(nodes: Sequence[Value], data: NDArray[np.float64], gradients: NDArray[
         raise InternalError(f"the service answered with {len(data)} data and {len(gradients)} gradients for {ends[-1]} elements")
     for node, end in zip(nodes, ends, strict=True):
         piece = slice(end - node.size, end)
+        if isinstance(node, Literal):  # a number that was written into the expression: nobody differentiates with respect to it
+            continue
         node.data = data[piece].reshape(node.shape)
         gradient = gradients[piece].reshape(node.shape)
         node.grad = node.grad + (gradient.item() if node.shape == () else gradient)

@@ -13,7 +13,7 @@ from .errors import GraphError, InputError
 from .ir import Graph
 from .ops.leaves import parameter
 from .program import METRIC, GradientProgram, Result, check_arrays, check_objective, conform, wanted_names
-from .trace import trace
+from .trace import named_expressions, trace
 from .types import Array
 from .value import Value, as_value, topological
 
@@ -37,7 +37,8 @@ class Objective:
         outputs = {"loss": as_value(loss)}
         if penalty is not None:
             outputs["penalty"] = as_value(penalty)
-        outputs |= {METRIC + name: as_value(value) for name, value in (metrics or {}).items()}
+        if metrics:
+            outputs |= {METRIC + name: value for name, value in named_expressions(metrics).items()}
         self.reduction: Literal["sum", "mean"] = reduction
         nodes = topological(list(outputs.values()))
         self.graph: Graph = trace(outputs, nodes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from .collector import paused_collector
 from .errors import GraphError
@@ -10,7 +11,7 @@ from .ir import Builder, Graph
 from .ops.leaves import constant, input_
 from .sources import describe
 from .types import Leaf
-from .value import Literal, Value, literal, topological
+from .value import Literal, Value, as_value, literal, topological
 
 
 @paused_collector()
@@ -22,6 +23,15 @@ def trace(outputs: Mapping[str, Value], nodes: Sequence[Value] | None = None) ->
     builder = Builder()
     ids = record(builder, topological(list(outputs.values())) if nodes is None else nodes)
     return builder.graph({name: ids[id(value)] for name, value in outputs.items()})
+
+
+def named_expressions(outputs: Any) -> dict[str, Value]:
+    """Expressions by name; numbers and arrays among them become constants. Raises GraphError for anything else."""
+    if not isinstance(outputs, Mapping) or not all(isinstance(name, str) and name for name in outputs):
+        raise GraphError(f"expressions are given by name, as {{'name': expression}}, not as {outputs!r:.80}")
+    if not outputs:
+        raise GraphError("there is no expression: give at least one, as {'name': expression}")
+    return {name: as_value(value) for name, value in outputs.items()}
 
 
 def trace_nodes(root: Value) -> tuple[Graph, list[Value]]:

@@ -360,3 +360,74 @@ def test_errors_get_the_clients_source_line() -> None:
             failing(sg.InvalidArgumentError("no", node=str(node)), method="RegisterGraph"),
         )
     assert str(caught.value.context["source"]).startswith(__file__)
+
+
+@pytest.mark.parametrize("timeout", [float("inf"), 1e10, 1e12])
+def test_very_long_timeouts_are_cut(objective: sg.Objective, timeout: float) -> None:
+    """gRPC takes times beyond its range for the past; whoever waits three years waits for ever."""
+    _, asked = drive(protocol().value_and_grad(objective, PARAMS, DATA, timeout=timeout))
+    assert {step.timeout for step in asked if isinstance(step, Call)} == {1e8}
+
+
+@pytest.mark.parametrize("timeout", [float("nan"), -1.0, 0, "1"])
+def test_impossible_timeouts_are_refused(objective: sg.Objective, timeout: Any) -> None:
+    """The error names the argument."""
+    with pytest.raises(ValueError, match="timeout must be a positive number"):
+        drive(protocol().value_and_grad(objective, PARAMS, DATA, timeout=timeout))
+
+
+@pytest.mark.parametrize("wrt", ["w", iter(["w"]), {"w"}, np.array(["w"])])
+def test_names_in_any_form_are_sent_as_names(objective: sg.Objective, wrt: Any) -> None:
+    """A string is one name, and an iterator is read once."""
+    _, asked = drive(protocol().value_and_grad(objective, PARAMS, DATA, wrt=wrt))
+    requests = [step.request for step in asked if isinstance(step, Call) and isinstance(step.request, wire.GradientRequest)]
+    assert [list(request.wrt) for request in requests] == [["w"]]
+
+
+@pytest.mark.parametrize("outputs", [3, sg.Value(1.0), [sg.Value(1.0)], {0: sg.Value(1.0)}, {"": sg.Value(1.0)}, {}])
+def test_outputs_are_named_expressions(outputs: Any) -> None:
+    """Anything else is refused before a message is made, here and in process."""
+    with pytest.raises(sg.GraphError, match="name"):
+        drive(protocol().evaluate(outputs))
+    with pytest.raises(sg.GraphError, match="name"):
+        sg.here.evaluate(outputs)
+
+
+def test_backward_takes_a_value() -> None:
+    """A number has no nodes to fill."""
+    with pytest.raises(sg.GraphError, match="takes a Value"):
+        drive(protocol().backward(3.0))  # type: ignore[arg-type]
+
+
+def test_numbers_in_an_expression_get_no_gradient() -> None:
+    """As in Value.backward(): the exponent of (-3.2) ** 2 is nobody's variable, and its derivative would be NaN."""
+    x = sg.Value(-3.2)
+    squared = x**2
+
+    def reply(call: Call) -> Any:
+        flat = np.array([-3.2, 2.0, 10.24]).tobytes(), np.array([-6.4, np.nan, 1.0]).tobytes()
+        return wire.BackwardResponse(data=flat[0], gradients=flat[1])
+
+    drive(protocol().backward(squared), reply)
+    assert (x.grad, squared.operands[1].grad, squared.grad) == (-6.4, 0.0, 1.0)
+
+
+def test_ragged_data_names_the_field(objective: sg.Objective) -> None:
+    """NumPy's own error would not say which array it was."""
+    with pytest.raises(sg.InputError, match=r"inputs\.x is no array"):
+        drive(protocol().value_and_grad(objective, PARAMS, {"x": [[1.0], [1.0, 2.0]]}))
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:99999", "127.0.0.1:abc", "127.0.0.1:0", "127.0.0.1:"])
+def test_ports_that_are_none(address: str) -> None:
+    """gRPC would take the port modulo 65536."""
+    with pytest.raises(ValueError, match="port must be a number"):
+        sg.connect(address)
+
+
+def test_a_closed_connection_says_so() -> None:
+    """Not gRPC's own ValueError."""
+    service = sg.connect("127.0.0.1:1")
+    service.close()
+    with pytest.raises(sg.UnavailableError, match="was closed"):
+        service.health()

@@ -103,3 +103,9 @@ def test_an_unknown_opcode_is_refused_by_number() -> None:
             call(service_pb2.RegisterGraphRequest(graph=newer.SerializeToString()).SerializeToString())
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "unknown opcode 9999" in refused.value.details()
+
+
+def test_the_writer_still_writes(writer: ModuleType) -> None:
+    """The script that adds golden files builds every message that it once wrote, to the same bytes."""
+    for name, message in {**writer.parts(), **writer.requests()}.items():
+        assert message.SerializeToString(deterministic=True) == (GOLDEN / f"{name}.binpb").read_bytes(), name

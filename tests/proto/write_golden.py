@@ -83,6 +83,11 @@ def expression() -> tuple[bytes, graph_pb2.Graph]:
     return data, graph_pb2.Graph.FromString(data)
 
 
+def named(arrays: dict[str, np.ndarray]) -> list[graph_pb2.NamedArray]:
+    """Arrays by name, as messages have them."""
+    return [graph_pb2.NamedArray(name=name, array=codec.encode_array(array)) for name, array in arrays.items()]
+
+
 def parts() -> dict[str, Message]:
     """Messages that are parts of others."""
     message = graph_pb2.Graph.FromString(codec.encode_graph(every_op()))
@@ -112,7 +117,7 @@ def requests() -> dict[str, Message]:
         return hashlib.sha256(data).hexdigest()
 
     sources = graph_pb2.SourceMap(files=["train.py"], file=[1] * objective().graph.node_count, line=[3] * objective().graph.node_count)
-    inputs, parameters = codec.encode_arrays(SAMPLES), codec.encode_arrays(PARAMETERS)
+    inputs, parameters = named(SAMPLES), named(PARAMETERS)
     register = service_pb2.RegisterGraphRequest
     return {
         "RegisterGraphRequest": register(request_id="golden-1", graph=graph, sources=sources),
@@ -132,14 +137,14 @@ def requests() -> dict[str, Message]:
         "EvaluateRequest": service_pb2.EvaluateRequest(
             request_id="golden-6",
             graph_id=name(score),
-            parameters=codec.encode_arrays({"w": PARAMETERS["w"]}),
-            inputs=codec.encode_arrays({"x": SAMPLES["x"]}),
+            parameters=named({"w": PARAMETERS["w"]}),
+            inputs=named({"x": SAMPLES["x"]}),
         ),
         "EvaluateRequest-every-op": service_pb2.EvaluateRequest(
             request_id="golden-7",
             graph_id=name(ops),
-            parameters=codec.encode_arrays(arrays["parameters"]),
-            inputs=codec.encode_arrays(arrays["inputs"]),
+            parameters=named(arrays["parameters"]),
+            inputs=named(arrays["inputs"]),
         ),
         "BackwardRequest": service_pb2.BackwardRequest(request_id="golden-8", graph=plain),
     }
