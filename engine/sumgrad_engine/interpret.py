@@ -12,10 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .debug import NonFinite
-from .errors import InputError
+from .errors import InputError, LimitError
 from .ir import Graph, Row
 from .ops import Op
 from .ops.contraction import align
+from .ops.movement import VIEWS
+from .shapes import size
 from .types import Array, Attributes, Leaf
 
 Values = dict[int, Array]
@@ -40,6 +42,7 @@ class Plan:
     def __init__(self, graph: Graph, wanted: Iterable[int]) -> None:
         self.graph = graph
         self.wanted = tuple(wanted)
+        self._peaks: dict[int, tuple[int, int]] = {}
         self.shared_steps, self.sample_steps = _steps(graph, self.wanted)
 
     def shared(self, parameters: Mapping[str, Array], debug: bool = False) -> Values:
@@ -64,6 +67,37 @@ class Plan:
                 samples = len(inputs[leaf.name])
         self._run(self.sample_steps, values, first, samples, debug)
         return {node: values[node] for node in self.wanted}
+
+    def peak(self, samples: int) -> tuple[int, int]:
+        """An estimate from below of the bytes that values of a block of so many samples take at most at a time, and the node that is made then."""
+        live, most, at = 0, 0, 0
+        for step in (*self.shared_steps, *self.sample_steps):
+            live += self._bytes(step.node, step.op, samples)
+            if live > most:
+                most, at = live, step.node
+            live -= sum(self._bytes(node, self.graph.op(node), samples) for node in step.forget)
+        return most, at
+
+    def check_memory(self, samples: int, limit: str, allowed: int) -> None:
+        """Raises LimitError that names the node if a block of so many samples certainly takes more bytes than allowed."""
+        if samples not in self._peaks:
+            self._peaks[samples] = self.peak(samples)
+        value, node = self._peaks[samples]
+        if value > allowed:
+            place = self.graph.describe(node)
+            raise LimitError(
+                f"with {self.graph.op(node).name} of shape {self.graph.shape(node)} (node {node}{', made at ' + place if place else ''}) a block of "
+                f"{samples} samples takes at least {value:,} bytes, more than {limit} = {allowed:,}: cut the expression or its arrays",
+                limit=limit,
+                value=value,
+                allowed=allowed,
+            )
+
+    def _bytes(self, node: int, op: Op, samples: int) -> int:
+        """What a value takes: 8 bytes an element, nothing where it is a view of another."""
+        if op in VIEWS or not op.kinds:
+            return 0
+        return 8 * size(self.graph.types[node].shape) * (samples if self.graph.per_sample[node] else 1)
 
     def _run(self, steps: Sequence[Step], values: Values, first: int, samples: int, debug: bool) -> None:
         check = NonFinite(self.graph, first) if debug else None

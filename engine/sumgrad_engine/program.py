@@ -151,6 +151,10 @@ class GradientProgram:
             raise NumericalError("the first infinity arose in the sum over blocks of samples: every block is finite", op="sum_samples")
         return vector
 
+    def check_memory(self, samples: int, limit: str, allowed: int) -> None:
+        """Raises LimitError that names a node if a block certainly takes more bytes than allowed; `limit` is the name of the limit."""
+        self._loss.check_memory(min(samples, BLOCK), limit, allowed)
+
     def penalty(self, params: Mapping[str, Array]) -> Vector:
         """Value and gradient of the penalty, laid out as a partial result. Raises NumericalError."""
         shared = self._penalty.shared(params, self.debug)
@@ -205,6 +209,10 @@ class EvaluateProgram:
         self._nodes = simple.outputs
         self._plan = Plan(simple, simple.outputs.values())
         self.outputs = {name: (graph.shape(node), graph.dtype(node).numpy) for name, node in graph.outputs.items()}
+
+    def check_memory(self, samples: int, limit: str, allowed: int) -> None:
+        """As GradientProgram's."""
+        self._plan.check_memory(min(samples, BLOCK), limit, allowed)
 
     def run(
         self, params: Mapping[str, Array], inputs: Mapping[str, Array], start: int, stop: int, should_stop: Stop = never

@@ -7,6 +7,7 @@ import asyncio
 import dataclasses
 import ipaddress
 import logging
+import math
 import sys
 from collections.abc import Sequence
 
@@ -57,6 +58,7 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
     """The settings in these arguments. Raises ValueError with what is wrong and what to do."""
     names = {field.name for field in dataclasses.fields(Settings)}
     settings = Settings(**{name: value for name, value in vars(arguments).items() if name in names})
+    check_address(settings.address)
     if not settings.insecure and not is_loopback(settings.address):
         raise ValueError(
             f"--address {settings.address} can be reached from other machines, and there is no encryption: "
@@ -67,7 +69,17 @@ def settings_of(arguments: argparse.Namespace) -> Settings:
     for name in LIMITS:
         if getattr(settings, name) < 1:
             raise ValueError(f"{flag(name)} must be at least 1, not {getattr(settings, name)}")
+    for name in ("grace", *TIMES):
+        if not 0.0 <= getattr(settings, name) < math.inf:
+            raise ValueError(f"{flag(name)} must be a number of seconds, not {getattr(settings, name)}")
     return settings
+
+
+def check_address(address: str) -> None:
+    """Raises ValueError unless this is "host:port" or "unix:path": gRPC would take a port modulo 65536."""
+    host, _, port = address.rpartition(":")
+    if not address.startswith("unix:") and not (host and port.isdecimal() and int(port) < 65536):
+        raise ValueError(f"--address {address} is none: give host:port, with a port from 0 (any that is free) to 65535")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -79,7 +91,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValueError as error:
         flags.error(str(error))
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    from .app import App, StartError, announcement, greeting  # after the flags are good: this brings gRPC
+    try:
+        from .app import App, StartError, announcement, greeting  # after the flags are good: this brings gRPC
+    except ModuleNotFoundError as error:
+        print(f'sumgrad serve needs {error.name}: pip install "sumgrad[server]"', file=sys.stderr)
+        return EXIT_NOT_STARTED
 
     async def serve() -> None:
         announce = announcement if arguments.announce else greeting

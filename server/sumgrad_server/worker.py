@@ -85,6 +85,8 @@ class Shard:
     memory: Memory
     read_graph: Callable[[], Graph]
     programs: Programs
+    allowed_bytes: int
+    """Memory of this worker."""
 
     def should_stop(self) -> bool:
         """Whether the job was cancelled."""
@@ -132,6 +134,7 @@ def backward(_: Backward, shard: Shard) -> Answer:
 def gradient(task: Gradient, shard: Shard) -> Answer:
     """One row: the sum over the shard's blocks, or the penalty. In debug mode one shard does all, so that the first error is the first."""
     program = shard.program(GradientProgram, task.wrt, task.debug)
+    program.check_memory(task.samples, "max_worker_bytes", shard.allowed_bytes)
     parameters, rows = shard.arrays(task.parameters), task.rows.view(shard.memory)
     if shard.number < task.data_shards:
         first = shard.number * task.shard_blocks
@@ -145,6 +148,7 @@ def gradient(task: Gradient, shard: Shard) -> Answer:
 def evaluate(task: Evaluate, shard: Shard) -> Answer:
     """The outputs of the shard's samples."""
     program = shard.program(EvaluateProgram, task.debug)
+    program.check_memory(task.samples, "max_worker_bytes", shard.allowed_bytes)
     start = shard.number * task.shard_blocks * BLOCK
     stop = min(start + task.shard_blocks * BLOCK, task.samples)
     found = program.run(shard.arrays(task.parameters), shard.arrays(task.inputs), start, stop, shard.should_stop)
@@ -199,7 +203,7 @@ class Worker:
             data = attach(graph_fd, ref.nbytes)
             return parse_graph(*ref.split(data), self._settings)
 
-        return KINDS[type(task)](task, Shard(run.shard, run.graph.id, memory, read_graph, self._programs))
+        return KINDS[type(task)](task, Shard(run.shard, run.graph.id, memory, read_graph, self._programs, self._settings.max_worker_bytes))
 
     def _memory(self, run: Run, fd: int) -> Memory:
         for arena in run.forget:

@@ -292,3 +292,12 @@ def test_names_that_a_service_would_refuse(name: Any) -> None:
     """What works in process works through a service: names are bounded here too."""
     with pytest.raises(sg.GraphError, match="name"):
         sg.input(name)
+
+
+def test_what_a_block_takes_is_known_before() -> None:
+    """An outer product a sample is refused by the limit's name, with op and line, before anything is computed; a smaller block is not."""
+    x = sg.input("x", shape=(1000,))
+    program = GradientProgram(sg.Objective(sg.sum(x[:, None] * x[None, :] * sg.param("b", 1.0))).graph)
+    program.check_memory(1, "max_bytes", 1 << 30)
+    with pytest.raises(sg.LimitError, match=r"made at .*test_program\.py:\d+\) a block of 512 samples takes at least .* max_bytes"):
+        program.check_memory(5000, "max_bytes", 1 << 30)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections import Counter
 from typing import Any
 
@@ -17,8 +16,6 @@ from sumgrad_proto.v1 import service_pb2 as wire
 from sumgrad_server.status import TABLE
 
 ROUNDS = 3000
-SLOW = 30.0
-"""Seconds that no answer to a message of a few hundred bytes takes, whatever it claims."""
 
 ALLOWED = {row.code for row in TABLE} - {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNAVAILABLE}
 BIG = [0, 1, 2, 127, 128, 255, 2**31 - 1, 2**31, 2**32 - 1]
@@ -93,15 +90,14 @@ def test_mutated_messages_are_answered_from_the_table(support: Any, objective: s
         for _ in range(ROUNDS):
             method, request = dice.choice(messages)
             data = mutated_request(method, request, dice)
-            start = time.monotonic()
             counts[answer(server, support, method, data)] += 1
-            assert time.monotonic() - start < SLOW, (method, data)
         inputs = {"x": np.ones((1000, 2)), "y": np.ones(1000)}
         here = objective.value_and_grad(objective.params, inputs)
         support.assert_same_bits(server.client.gradient(graph_id, objective.params, inputs), here)
         assert server.workers() == workers, server.said()
     assert counts[grpc.StatusCode.INVALID_ARGUMENT] > ROUNDS // 3
     assert counts[grpc.StatusCode.OK] > 0
+    assert counts[grpc.StatusCode.DEADLINE_EXCEEDED] == 0
 
 
 def answer(server: Any, support: Any, method: str, data: bytes) -> grpc.StatusCode:

@@ -181,3 +181,22 @@ def test_container_limit_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert settings_module.memory_bytes() == machine
     limit.write_text("1000000\n")
     assert settings_module.memory_bytes() == 1_000_000
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--address", "127.0.0.1:99999"],
+        ["--address", "127.0.0.1"],
+        ["--address", "127.0.0.1:http"],
+        ["--grace", "-1"],
+        ["--retry-seconds", "nan"],
+        ["--cancel-seconds", "inf"],
+    ],
+)
+def test_flags_that_make_no_sense(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """A port beyond 65535 would be another port, a negative time no time: each is refused by its flag."""
+    with pytest.raises(SystemExit) as left:
+        main(wrong)
+    assert left.value.code == 2
+    assert wrong[0] in capsys.readouterr().err

@@ -292,6 +292,7 @@ def test_hungry_graph_is_refused(support: Any, objective: sg.Objective) -> None:
         graph_id = server.client.register(hungry)
         code, details, _ = support.refused(lambda: server.client.gradient(graph_id, {}, {"x": np.ones(512)}))
         assert (code, details["limit"]) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "max_worker_bytes")
+        assert int(details["value"]) > int(details["allowed"])  # refused for what it would take, not because memory ran out
         again = server.client.register(objective.graph)
         assert server.client.gradient(again, objective.params, samples(1)).count == 1
         assert server.workers() == workers

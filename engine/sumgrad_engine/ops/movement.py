@@ -290,3 +290,5 @@ flip: Op = Op(
 )
 
 OPS = (reshape, transpose, broadcast_to, concat, slice_, pad, flip)
+VIEWS = (reshape, transpose, broadcast_to, slice_)
+"""Whose results usually share memory with their operand."""
