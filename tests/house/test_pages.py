@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
@@ -52,3 +54,14 @@ def test_the_lock_has_every_dependency(repository: Path, extra: str) -> None:
     names = {re.split(r"[\[<>=~! ]", item)[0] for item in wanted} - {"sumgrad"}
     locked = {line.partition("==")[0].strip() for line in (repository / "requirements-dev.lock").read_text().splitlines()}
     assert names - locked == set()
+
+
+def test_the_code_on_the_first_page_runs(repository: Path, tmp_path: Path) -> None:
+    """What README shows, one block after the other, runs as it stands and without warnings."""
+    blocks = re.findall(r"```python\n(.*?)```", (repository / "README.md").read_text(), re.DOTALL)
+    assert len(blocks) >= 2
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", "\n".join(blocks)], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "data 10.2400" in done.stdout
