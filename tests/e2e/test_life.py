@@ -106,7 +106,7 @@ def test_graph_command(capsys: pytest.CaptureFixture[str]) -> None:
 def test_server_that_does_not_start(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server that can't start is an error with what it said."""
     monkeypatch.setenv("PYTHONHOME", "/nonexistent")
-    with pytest.raises(sg.ServerStartError, match="No module named .encodings"):
+    with pytest.raises(sg.ServerStartError, match=r"No module named .encodings"):
         ServerProcess.start(workers=1)
 
 
