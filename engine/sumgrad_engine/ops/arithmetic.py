@@ -22,6 +22,13 @@ def _hypot_share(g: Any, y: Any, a: Any) -> Any:
     return g * (a / where(equal(y, 0.0), 1.0, y))
 
 
+def _emit_sign(l: Any, a: str) -> str:
+    """The sign bit put on 1; zeros and NaN are left, and -0.0 becomes 0.0 as in NumPy."""
+    zero = l.number(0.0)
+    result: str = l.select(l.eq(a, zero), zero, l.select(l.isnan(a), a, l.copysign(l.number(1.0), a)))
+    return result
+
+
 negative: Op = Op(
     name="negative",
     number=10,
@@ -32,6 +39,7 @@ negative: Op = Op(
     derivatives=(lambda g, y, a: -g,),
     domain=((-5, 5),),
     python="-",
+    emit=lambda l, a: l.neg(a),
 )
 add: Op = Op(
     name="add",
@@ -44,6 +52,7 @@ add: Op = Op(
     commutative=True,
     domain=((-5, 5), (-5, 5)),
     python="+",
+    emit=lambda l, a, b: l.add(a, b),
 )
 subtract: Op = Op(
     name="subtract",
@@ -55,6 +64,7 @@ subtract: Op = Op(
     derivatives=(lambda g, y, a, b: g, lambda g, y, a, b: -g),
     domain=((-5, 5), (-5, 5)),
     python="-",
+    emit=lambda l, a, b: l.sub(a, b),
 )
 multiply: Op = Op(
     name="multiply",
@@ -67,6 +77,7 @@ multiply: Op = Op(
     commutative=True,
     domain=((-5, 5), (-5, 5)),
     python="*",
+    emit=lambda l, a, b: l.mul(a, b),
 )
 divide: Op = Op(
     name="divide",
@@ -78,6 +89,7 @@ divide: Op = Op(
     derivatives=(lambda g, y, a, b: g / b, lambda g, y, a, b: -(g * (y / b))),
     domain=((-5, 5), (0.5, 5)),
     python="/",
+    emit=lambda l, a, b: l.div(a, b),
 )
 absolute: Op = Op(
     name="abs",
@@ -88,6 +100,7 @@ absolute: Op = Op(
     forward=np.abs,
     derivatives=(lambda g, y, a: g * sign(a),),
     domain=((-5, 5),),
+    emit=lambda l, a: l.abs(a),
 )
 sign: Op = Op(
     name="sign",
@@ -98,6 +111,7 @@ sign: Op = Op(
     forward=np.sign,
     derivatives=(_zero,),
     domain=((-5, 5),),
+    emit=_emit_sign,
 )
 sqrt: Op = Op(
     name="sqrt",
@@ -108,6 +122,7 @@ sqrt: Op = Op(
     forward=np.sqrt,
     derivatives=(lambda g, y, a: g * (0.5 / y),),
     domain=((0.05, 9),),
+    emit=lambda l, a: l.sqrt(a),
 )
 square: Op = Op(
     name="square",
@@ -118,6 +133,7 @@ square: Op = Op(
     forward=np.square,
     derivatives=(lambda g, y, a: g * (2.0 * a),),
     domain=((-5, 5),),
+    emit=lambda l, a: l.mul(a, a),
 )
 reciprocal: Op = Op(
     name="reciprocal",
@@ -128,6 +144,7 @@ reciprocal: Op = Op(
     forward=lambda a: np.divide(1.0, a),
     derivatives=(lambda g, y, a: -(g * square(y)),),
     domain=((0.3, 5),),
+    emit=lambda l, a: l.div(l.number(1.0), a),
 )
 maximum: Op = Op(
     name="maximum",
@@ -138,6 +155,7 @@ maximum: Op = Op(
     forward=np.maximum,
     derivatives=(_larger, lambda g, y, a, b: _larger(g, y, b, a)),
     domain=((-5, 5), (-5, 5)),
+    emit=lambda l, a, b: l.select(l.logical_or(l.lt(b, a), l.isnan(a)), a, b),
 )
 minimum: Op = Op(
     name="minimum",
@@ -148,6 +166,7 @@ minimum: Op = Op(
     forward=np.minimum,
     derivatives=(lambda g, y, a, b: _larger(g, y, b, a), _larger),
     domain=((-5, 5), (-5, 5)),
+    emit=lambda l, a, b: l.select(l.logical_or(l.lt(a, b), l.isnan(a)), a, b),
 )
 hypot: Op = Op(
     name="hypot",
@@ -171,6 +190,7 @@ less: Op = Op(
     derivatives=(_zero, _zero),
     domain=((-5, 5), (-5, 5)),
     python="<",
+    emit=lambda l, a, b: l.lt(a, b),
 )
 less_equal: Op = Op(
     name="less_equal",
@@ -182,6 +202,7 @@ less_equal: Op = Op(
     derivatives=(_zero, _zero),
     domain=((-5, 5), (-5, 5)),
     python="<=",
+    emit=lambda l, a, b: l.le(a, b),
 )
 equal: Op = Op(
     name="equal",
@@ -194,6 +215,7 @@ equal: Op = Op(
     commutative=True,
     domain=((-5, 5), (-5, 5)),
     python="==",
+    emit=lambda l, a, b: l.eq(a, b),
 )
 not_equal: Op = Op(
     name="not_equal",
@@ -206,6 +228,7 @@ not_equal: Op = Op(
     commutative=True,
     domain=((-5, 5), (-5, 5)),
     python="!=",
+    emit=lambda l, a, b: l.ne(a, b),
 )
 logical_and: Op = Op(
     name="logical_and",
@@ -217,6 +240,7 @@ logical_and: Op = Op(
     derivatives=(None, None),
     commutative=True,
     python="&",
+    emit=lambda l, a, b: l.logical_and(a, b),
 )
 logical_or: Op = Op(
     name="logical_or",
@@ -228,6 +252,7 @@ logical_or: Op = Op(
     derivatives=(None, None),
     commutative=True,
     python="|",
+    emit=lambda l, a, b: l.logical_or(a, b),
 )
 logical_not: Op = Op(
     name="logical_not",
@@ -238,6 +263,7 @@ logical_not: Op = Op(
     forward=np.logical_not,
     derivatives=(None,),
     python="~",
+    emit=lambda l, a: l.logical_not(a),
 )
 where: Op = Op(
     name="where",
@@ -247,6 +273,7 @@ where: Op = Op(
     infer=ELEMENTWISE_FLOAT,
     forward=np.where,
     derivatives=(None, lambda g, y, a, b, c: where(a, g, 0.0), lambda g, y, a, b, c: where(a, 0.0, g)),
+    emit=lambda l, a, b, c: l.select(a, b, c),
 )
 cast_float: Op = Op(
     name="cast_float",

@@ -29,6 +29,9 @@ Derivative = Callable[..., Any]
 Forward = Callable[..., Array]
 """Elementwise: (*arrays) -> array. Structural: (arrays, leads, attributes) -> array, see `Op.forward`."""
 
+Emit = Callable[..., str]
+"""(lanes, *operands, **attributes) -> result: emits the op for some samples side by side; `lanes` is what native/ emits with."""
+
 
 class Expression:
     """What an op builds on instead of computing: graph nodes and Values."""
@@ -67,6 +70,8 @@ class Op:
     guard: Callable[..., tuple[Any, ...]] | None = None
     """(g, *operands) -> operands with what g masks out replaced by 0, where that can't be told element by element."""
     domain: tuple[tuple[float, float], ...] = ()
+    emit: Emit | None = None
+    """Native code of an elementwise op; None where it is the vector function of the op's name."""
     accuracy: str = "correctly rounded"
     python: str = field(default="")
     """The symbol that displays use, e.g. "+"."""
@@ -115,6 +120,11 @@ class Op:
             if self.elementwise:
                 return self.forward(*operands, **attributes)
             return self.forward([np.asarray(x) for x in operands], (0,) * len(operands), attributes)
+
+    def emitted(self, lanes: Any, operands: Sequence[str], attributes: Attributes = NO_ATTRIBUTES) -> str:
+        """Emits native code of an elementwise op for operands in registers, and names the result's register."""
+        result: str = self.emit(lanes, *operands, **attributes) if self.emit else lanes.call(self.name, *operands)
+        return result
 
     def __repr__(self) -> str:
         return f"<op {self.name}>"

@@ -12,7 +12,7 @@ import numpy as np
 from ..errors import MissingDependencyError, ShapeError
 from ..types import Array, Attributes, Type
 from .arithmetic import equal, hypot, less, sqrt, square, where
-from .record import ELEMENTWISE_FLOAT, Derivative, Forward, Op
+from .record import ELEMENTWISE_FLOAT, Derivative, Emit, Forward, Op
 
 # Beyond this order! is beyond the largest float.
 _MAX_ORDER = 170
@@ -44,7 +44,14 @@ def _softplus(a: Array) -> Array:
 
 
 def _unary(
-    number: int, name: str, doc: str, forward: Forward, rule: Derivative, domain: tuple[float, float], accuracy: str = "1 ulp"
+    number: int,
+    name: str,
+    doc: str,
+    forward: Forward,
+    rule: Derivative,
+    domain: tuple[float, float],
+    accuracy: str = "1 ulp",
+    emit: Emit | None = None,
 ) -> Op:
     """An elementwise op of one float."""
     return Op(
@@ -57,6 +64,7 @@ def _unary(
         derivatives=(rule,),
         domain=(domain,),
         accuracy=accuracy,
+        emit=emit,
     )
 
 
@@ -146,6 +154,7 @@ relu: Op = _unary(
     lambda g, y, a: where(less(0.0, a), g, 0.0),
     (-5, 5),
     "exact",
+    lambda l, a: l.select(l.lt(a, l.number(0.0)), l.number(0.0), a),
 )
 sigmoid: Op = _unary(61, "sigmoid", "1 / (1 + exp(-a))", _sigmoid, lambda g, y, a: g * (y * (1.0 - y)), (-5, 5), "3 ulp")
 softplus: Op = _unary(62, "softplus", "log(1 + exp(a))", _softplus, lambda g, y, a: g * sigmoid(a), (-5, 5), "3 ulp")
@@ -201,6 +210,7 @@ polygamma: Op = Op(
     attributes=("order",),
     domain=((0.5, 9),),
     accuracy="8 ulp",
+    emit=lambda l, a, order: l.call(f"polygamma{order[0]}", a),
 )
 
 OPS = (

@@ -1,0 +1,78 @@
+"""LLVM at work: from IR text to machine code, and machine code to functions that can be called."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import llvmlite.binding as llvm
+
+LEVEL = 2
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A processor to compile for: LLVM's names of the model and of its features."""
+
+    cpu: str
+    features: str = ""
+
+    @property
+    def vector_bytes(self) -> int:
+        """Bytes of the widest vectors that it has."""
+        if "+avx512f" in self.features or self.cpu in ("x86-64-v4",):
+            return 64
+        return 32 if "+avx2" in self.features or self.cpu in ("x86-64-v3",) else 16
+
+
+AVX2 = Machine("x86-64-v3")
+AVX512 = Machine("x86-64-v4")
+
+
+@functools.cache
+def host() -> Machine:
+    """The processor that this process runs on."""
+    _initialize()
+    return Machine(llvm.get_host_cpu_name(), llvm.get_host_cpu_features().flatten())
+
+
+@functools.cache
+def _initialize() -> None:
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+
+
+@functools.lru_cache(maxsize=8)
+def _target(machine: Machine) -> Any:
+    _initialize()
+    target = llvm.Target.from_default_triple()
+    return target.create_target_machine(cpu=machine.cpu, features=machine.features, opt=LEVEL, jit=True, codemodel="small", reloc="pic")
+
+
+def compile_object(text: str, machine: Machine) -> bytes:
+    """The object file of a module in LLVM's assembly language."""
+    target = _target(machine)
+    module = llvm.parse_assembly(text)
+    module.triple, module.data_layout = target.triple, str(target.target_data)
+    options = llvm.create_pipeline_tuning_options(speed_level=LEVEL)
+    options.loop_unrolling = options.loop_vectorization = options.slp_vectorization = options.loop_interleaving = False
+    builder = llvm.create_pass_builder(target, options)
+    builder.getModulePassManager().run(module, builder)
+    found: bytes = target.emit_object(module)
+    return found
+
+
+class Library:
+    """A loaded object file; its functions live as long as it does."""
+
+    def __init__(self, code: bytes, machine: Machine | None = None) -> None:
+        empty = llvm.parse_assembly("")
+        self._engine = llvm.create_mcjit_compiler(empty, _target(machine or host()))
+        self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
+        self._engine.finalize_object()
+
+    def address(self, name: str) -> int:
+        """Where a function lies."""
+        found: int = self._engine.get_function_address(name)
+        return found
