@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from sumgrad_engine.ir import Graph
 from sumgrad_engine.options import Options
 from sumgrad_engine.program import EvaluateProgram, GradientProgram
-from sumgrad_engine.roll import WORTHWHILE, Worth, roll
+from sumgrad_engine.roll import WORTHWHILE, Worth, roll, roll_packed
 from sumgrad_engine.table import verify
 from sumgrad_engine.trace import trace
 
@@ -217,6 +217,39 @@ def test_parameters_made_neuron_by_neuron_are_stacked_in_that_order() -> None:
     stacked = [operands for node, op, operands, _ in rolled.rows() if op.name == "concat" and rolled.shape(node) == (96,)]
     names = [rolled.leaves[rolled.arguments(part)[0]].name for part in stacked[0]]
     assert names == [f"w0.{j}.{i}" for j in range(8) for i in range(12)]
+
+
+def test_packed_parameters_make_the_array_form() -> None:
+    """With its scalar parameters as vectors, a network of scalars is as small as the array form, and its gradient has the same numbers."""
+    graph, network = pure()
+    packed = roll_packed(graph)
+    assert packed is not None
+    verify(packed.graph)
+    found = ops(packed.graph)
+    assert (found["parameter"], found["slice"], found["concat"], found["matmul"]) == (4, 0, 0, 2)
+    inputs = {"x": np.random.default_rng(0).normal(size=(SAMPLES, 12))}
+    params = {name: np.array([network.params[scalar] for scalar in scalars]) for name, scalars in packed.vectors.items()}
+    grads, expected = _gradient(packed.graph, params, inputs, SAMPLES), _gradient(graph, network.params, inputs, SAMPLES)
+    assert sorted(name for scalars in packed.vectors.values() for name in scalars) == sorted(expected)
+    for name, scalars in packed.vectors.items():
+        np.testing.assert_allclose(grads[name], [expected[scalar] for scalar in scalars], rtol=1e-11, atol=1e-13)
+
+
+def test_what_is_packed() -> None:
+    """Parameters that are arrays or belong to no layer stay; a parameter of two layers is in one vector; names that are taken are not used."""
+    x, w = sg.input("x", (12,)), sg.param("scalars 0", np.ones((8, 12)))
+    tied = [sg.param(f"t{j}", 0.5 + j) for j in range(8)]
+    y = [chain([tied[j], *(w[j, i] * x[i] for i in range(12))]) for j in range(8)]
+    z = [chain([sg.param(f"u{k}.{j}", 0.1 * k) * y[j] for j in range(8)] + [tied[k]]) for k in range(8)]
+    graph = trace({"loss": squares(z) * sg.param("scale", 2.0)})
+    packed = roll_packed(graph)
+    assert packed is not None
+    assert packed.vectors == {
+        "scalars 1": tuple(f"t{j}" for j in range(8)),
+        "scalars 2": tuple(f"u{k}.{j}" for k in range(8) for j in range(8)),
+    }
+    assert {leaf.name for leaf in packed.graph.parameters} == {"scalars 0", "scalars 1", "scalars 2", "scale"}
+    assert roll_packed(trace({"loss": sg.sin(sg.param("a", 1.0))})) is None
 
 
 def test_outputs_that_are_used_one_by_one() -> None:

@@ -7,13 +7,23 @@ each such group one product of a vector with a matrix, and does what follows ele
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from ..collector import paused_collector
 from ..ir import Graph
 from .emit import Emitter
 from .layers import WORTHWHILE, Layers, Worth
 from .sums import sums_of_products
 
-__all__ = ["WORTHWHILE", "Worth", "roll"]
+__all__ = ["WORTHWHILE", "Packed", "Worth", "roll", "roll_packed"]
+
+
+class Packed(NamedTuple):
+    """A rolled graph in which the scalar parameters of layers are elements of vectors."""
+
+    graph: Graph
+    vectors: dict[str, tuple[str, ...]]
+    """For each vector, a parameter whose name no other leaf has, the names of the scalar parameters that are its elements, in order."""
 
 
 @paused_collector()
@@ -22,9 +32,27 @@ def roll(graph: Graph, worth: Worth = WORTHWHILE) -> Graph:
 
     The graph itself if nothing is found. All inputs, parameters and outputs stay. Time grows linearly with the graph.
     """
+    layers = _layers(graph, worth)
+    return Emitter(graph, layers).graph() if layers else graph
+
+
+@paused_collector()
+def roll_packed(graph: Graph, worth: Worth = WORTHWHILE) -> Packed | None:
+    """As `roll`, with the scalar parameters of each layer as a vector of weights and one of biases; None if nothing is found.
+
+    So a network of scalars becomes the array form, a graph of a few dozen nodes. Other parameters stay.
+    """
+    layers = _layers(graph, worth)
+    if layers is None:
+        return None
+    vectors = {vector.name: tuple(graph.leaves[node].name for node in vector.outputs) for vector in layers.pack()}
+    return Packed(Emitter(graph, layers).graph(), vectors)
+
+
+def _layers(graph: Graph, worth: Worth) -> Layers | None:
     sums = sums_of_products(graph, worth.inputs)
     if len(sums.roots) < worth.outputs:
-        return graph
+        return None
     layers = Layers(graph, sums, worth)
     layers.find()
-    return Emitter(graph, layers).graph() if layers.layers else graph
+    return layers if layers.found else None

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-import numpy as np
-import numpy.typing as npt
-
 from ..ir import Builder, Graph
 from ..ops import BY_NUMBER
 from ..ops.arithmetic import add
 from ..ops.contraction import matmul
 from ..ops.movement import concat, reshape, slice_, transpose
 from ..shapes import size
-from ..types import NO_ATTRIBUTES, Shape
-from .layers import Layer, Layers, Lifted, Operand
+from ..types import NO_ATTRIBUTES, Leaf, Shape
+from .layers import Layer, Layers, Lifted, Operand, Scalars
 from .places import Place, Run, runs
 
 
@@ -33,10 +30,13 @@ class Emitter:
         for node in range(self._old.node_count):
             if not self._rolled[node]:
                 self._make_all(node)
-        for node in self._old.outputs.values():
-            self._make_all(node)
+        for unit in (*self._packed_units(), *self._old.outputs.values()):
+            self._make_all(unit)
         self._builder.place = None
         return self._builder.graph({name: self._made[node] for name, node in self._old.outputs.items()})
+
+    def _packed_units(self) -> list[int]:
+        return [self._old.node_count + k for k, vector in enumerate(self._vectors) if isinstance(vector, Scalars)]
 
     def _make_all(self, unit: int) -> None:
         """Makes a unit and what it is computed from."""
@@ -59,6 +59,8 @@ class Emitter:
             place = self._places.rolled(unit)
             return self._node_needs(unit) if place is None else (place.unit,)
         vector = self._vectors[unit - nodes]
+        if isinstance(vector, Scalars):
+            return ()
         if isinstance(vector, Lifted):
             return [operand.unit for operand in vector.operands]
         weights = {self._places.of(node).unit for row in vector.weights for node in row}
@@ -87,6 +89,8 @@ class Emitter:
             return self._make_node(unit)
         vector = self._vectors[unit - nodes]
         self._builder.place = self._old.sources.place(vector.outputs[0]) if self._old.sources else None
+        if isinstance(vector, Scalars):
+            return self._builder.parameter(Leaf(vector.name, (len(vector.outputs),)))
         return self._make_lifted(vector) if isinstance(vector, Lifted) else self._make_layer(vector)
 
     def _make_node(self, node: int) -> int:
@@ -121,13 +125,12 @@ class Emitter:
 
     def _matrix(self, layer: Layer) -> int:
         """The weights of shape (inputs, outputs), read in the order in which they lie in an array, or in which they were made."""
-        rows = [[self._places.of(node) for node in row] for row in layer.weights]
-        order = np.array([[(place.unit << 32) + place.element for place in row] for row in rows], np.int64)
+        nodes, by_output = layer.listed(self._places)
+        flat = self._vector([self._places.of(node) for node in nodes])
         inputs, outputs = len(layer.x), len(layer.outputs)
-        if _distance(order, 1) <= _distance(order, 0):
-            flat = self._vector([place for row in rows for place in row])
+        if by_output:
             return self._builder.add(transpose, [self._reshaped(flat, (outputs, inputs))], {"axes": (1, 0)})
-        return self._reshaped(self._vector([place for column in zip(*rows, strict=True) for place in column]), (inputs, outputs))
+        return self._reshaped(flat, (inputs, outputs))
 
     def _bias(self, biases: Sequence[Sequence[int]]) -> int:
         """The terms beside the products, added up for each output; -0.0 where there is none, which changes no sum."""
@@ -161,9 +164,3 @@ class Emitter:
 
     def _reshaped(self, node: int, shape: Shape) -> int:
         return node if self._builder.types[node].shape == shape else self._builder.add(reshape, [node], {"shape": shape})
-
-
-def _distance(order: npt.NDArray[np.int64], axis: int) -> float:
-    """How far apart neighbours along an axis lie, on average."""
-    steps = np.abs(np.diff(order, axis=axis))
-    return float(steps.sum()) / max(1, steps.size)

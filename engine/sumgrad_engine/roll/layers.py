@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
+from itertools import chain, count
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from ..ir import Graph
 from ..ops import BY_NUMBER
-from ..ops.leaves import scalar
+from ..ops.leaves import parameter, scalar
 from ..types import NO_ATTRIBUTES
 from .places import Columns, Place, Places
 from .sums import Sums
@@ -25,6 +27,9 @@ class Worth(NamedTuple):
 
 
 # Below about 64 products a compiled sample keeps everything in registers, and a matrix product's preparation costs more than it saves.
+_PACKED = "scalars {}"
+"""The names of vectors of scalar parameters, as far as no leaf has them."""
+
 WORTHWHILE = Worth(outputs=4, inputs=4, products=64)
 
 
@@ -35,6 +40,16 @@ class Layer(NamedTuple):
     x: list[Place]
     weights: list[list[int]]
     biases: list[list[int]]
+
+    def listed(self, places: Places) -> tuple[list[int], bool]:
+        """The weights one after another, output by output if the second is true, else input by input.
+
+        Whichever is nearer to the order in which they lie in an array, or in which they were made.
+        """
+        found = [[places.of(node) for node in row] for row in self.weights]
+        order = np.array([[(place.unit << 32) + place.element for place in row] for row in found], np.int64)
+        by_output = _distance(order, 1) <= _distance(order, 0)
+        return list(chain.from_iterable(self.weights if by_output else zip(*self.weights, strict=True))), by_output
 
 
 class Operand(NamedTuple):
@@ -51,7 +66,14 @@ class Lifted(NamedTuple):
     operands: tuple[Operand, ...]
 
 
-Vector: TypeAlias = Layer | Lifted
+class Scalars(NamedTuple):
+    """Scalar parameters that become the elements of one vector, a parameter of this name."""
+
+    outputs: list[int]
+    name: str
+
+
+Vector: TypeAlias = Layer | Lifted | Scalars
 Key: TypeAlias = tuple[int, tuple[tuple[str, tuple[int, ...]], ...], tuple[Operand, ...]]
 """An op, its attributes and its operands, as seen from one element of a vector."""
 
@@ -67,7 +89,7 @@ class Layers:
         self.graph, self.sums, self.worth = graph, sums, worth
         self.places = Places(graph)
         self.vectors: list[Vector] = []
-        self.layers = 0
+        self.found = 0
         self._users = _Users(graph)
         self._orders: dict[tuple[int, ...], tuple[tuple[Place, ...], list[int]] | None] = {}
 
@@ -79,6 +101,22 @@ class Layers:
             by_depth[depths[root]].append(number)
         for depth in sorted(by_depth):
             self._find_at(by_depth[depth])
+
+    def pack(self) -> list[Scalars]:
+        """Makes vectors of the scalar parameters of layers: for each layer one of its weights, as the matrix lists them, and one of its biases."""
+        layers = [vector for vector in self.vectors if isinstance(vector, Layer)]
+        lists = [nodes for layer in layers for nodes in (layer.listed(self.places)[0], chain.from_iterable(layer.biases))]
+        free = {node for node, leaf in self.graph.leaves.items() if self.graph.op(node) is parameter and leaf.shape == ()}
+        taken = {leaf.name for leaf in self.graph.leaves.values()}
+        names = (name for name in map(_PACKED.format, count()) if name not in taken)
+        found = []
+        for nodes in lists:
+            elements = list(dict.fromkeys(node for node in nodes if node in free))
+            free.difference_update(elements)
+            if elements:
+                found.append(Scalars(elements, next(names)))
+                self._append(found[-1])
+        return found
 
     def rolled_nodes(self) -> list[bool]:
         """Marks the nodes that vectors stand for, and the insides of rolled sums: they are made only if something else needs them."""
@@ -96,7 +134,7 @@ class Layers:
                 groups[order[0]].append(number)
         for x, members in groups.items():
             if self._pays(len(members), len(x)):
-                self.layers += 1
+                self.found += 1
                 self._enter(self._layer(list(x), members))
 
     def _pays(self, outputs: int, inputs: int) -> bool:
@@ -136,10 +174,12 @@ class Layers:
         """Enters a vector and all that follow from it element by element."""
         waiting = [vector]
         for new in waiting:
-            unit = self.graph.node_count + len(self.vectors)
-            self.vectors.append(new)
-            self.places.enter(unit, new.outputs)
+            self._append(new)
             waiting.extend(self._lifted(new.outputs))
+
+    def _append(self, vector: Vector) -> None:
+        self.places.enter(self.graph.node_count + len(self.vectors), vector.outputs)
+        self.vectors.append(vector)
 
     def _lifted(self, elements: list[int]) -> list[Lifted]:
         """What is done with all elements of a vector alike, and is not rolled yet."""
@@ -170,6 +210,12 @@ class Layers:
             aligned = place.element == index and len(self.vectors[place.unit - self.graph.node_count].outputs) == count
             return Operand(place.unit, 0) if aligned else Operand(node, None)
         return Operand(node, None) if place.unit == node else Operand(place.unit, place.element - index)
+
+
+def _distance(order: npt.NDArray[np.int64], axis: int) -> float:
+    """How far apart neighbours along an axis lie, on average."""
+    steps = np.abs(np.diff(order, axis=axis))
+    return float(steps.sum()) / max(1, steps.size)
 
 
 class _Users:
