@@ -7,6 +7,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 from sumgrad_engine.objective import Objective, fit_arrays
+from sumgrad_engine.options import Options
 from sumgrad_engine.program import EvaluateProgram, Result
 from sumgrad_engine.trace import named_expressions, trace
 from sumgrad_engine.types import Leaf
@@ -41,7 +42,7 @@ class Here:
         """As `Service.evaluate`."""
         graph = trace(named_expressions(outputs))
         arrays, inputs, samples = fit_arrays(graph, _needed(params, graph.parameters), _needed(data, graph.inputs))
-        return EvaluateProgram(graph, debug=debug).run(arrays, inputs, 0, samples)
+        return EvaluateProgram(graph, Options(debug=debug)).run(arrays, inputs, 0, samples)
 
     def backward(self, value: Value) -> None:
         """As `Service.backward`."""

@@ -17,8 +17,9 @@ from .ir import Graph, Row
 from .ops import Op
 from .ops.contraction import align
 from .ops.movement import VIEWS
+from .options import Precision
 from .shapes import size
-from .types import Array, Attributes, Leaf
+from .types import Array, Attributes, DType, Leaf
 
 Values = dict[int, Array]
 
@@ -138,9 +139,9 @@ def _placed(error: InputError, graph: Graph, node: int, first: int) -> InputErro
 
 def _steps(graph: Graph, wanted: Sequence[int]) -> tuple[list[Step], list[Step]]:
     """The steps that the wanted nodes need, in order: those that are the same for all blocks, and those of each block."""
-    rows = _needed(graph, wanted)
-    per_block = _per_block(graph)
-    forget = _forgettable(rows, per_block, wanted)
+    rows = needed_rows(graph, wanted)
+    marks = per_block(graph)
+    forget = _forgettable(rows, marks, wanted)
     per_sample = graph.per_sample.astype(int).tolist()
     shared: list[Step] = []
     block: list[Step] = []
@@ -148,11 +149,11 @@ def _steps(graph: Graph, wanted: Sequence[int]) -> tuple[list[Step], list[Step]]
         leads = tuple([per_sample[k] for k in operands])
         aligned = _aligned(graph, operands, leads) if op.elementwise and len(operands) > 1 else None
         step = Step(node, op, operands, leads, attributes, aligned, forget.get(node, ()))
-        (block if per_block[node] else shared).append(step)
+        (block if marks[node] else shared).append(step)
     return shared, block
 
 
-def _needed(graph: Graph, wanted: Sequence[int]) -> list[Row]:
+def needed_rows(graph: Graph, wanted: Sequence[int]) -> list[Row]:
     """The rows of inner nodes that the wanted nodes are computed from."""
     needed = [False] * graph.node_count
     rows = list(graph.rows())
@@ -165,7 +166,7 @@ def _needed(graph: Graph, wanted: Sequence[int]) -> list[Row]:
     return [row for row in rows if needed[row[0]] and row[1].kinds]
 
 
-def _per_block(graph: Graph) -> list[bool]:
+def per_block(graph: Graph) -> list[bool]:
     """Marks nodes that differ from block to block: those that differ from sample to sample, and what sums over samples lead to."""
     marks: list[bool] = graph.per_sample.tolist()
     for node, op, operands, _ in graph.rows():
@@ -185,24 +186,25 @@ def _aligned(graph: Graph, operands: tuple[int, ...], leads: tuple[int, ...]) ->
     return rank if any(lead and r < rank for lead, r in zip(leads, ranks, strict=True)) else None
 
 
-def _forgettable(rows: Sequence[Row], per_block: Sequence[bool], wanted: Sequence[int]) -> dict[int, tuple[int, ...]]:
+def _forgettable(rows: Sequence[Row], marks: Sequence[bool], wanted: Sequence[int]) -> dict[int, tuple[int, ...]]:
     """For each node the values of the block that nothing after it needs."""
     last: dict[int, int] = {}
     for node, _, operands, _ in rows:
-        if per_block[node]:
+        if marks[node]:
             for operand in operands:
                 last[operand] = node
     forget: dict[int, tuple[int, ...]] = {}
     kept = set(wanted)
     for operand, node in last.items():
-        if per_block[operand] and operand not in kept:
+        if marks[operand] and operand not in kept:
             forget[node] = (*forget.get(node, ()), operand)
     return forget
 
 
-def conform(leaf: Leaf, array: Any) -> Array:
-    """An array in the evaluator's type for a leaf, row-major. Raises InputError where that would lose something."""
+def conform(leaf: Leaf, array: Any, precision: Precision = "f64") -> Array:
+    """An array in the evaluator's type for a leaf, row-major. Raises InputError where that would lose more than the precision of floats."""
     found = np.asarray(array)
     if not np.can_cast(found.dtype, leaf.dtype.numpy, "same_kind") or (leaf.dtype.name == "FLOAT" and found.dtype.kind not in "fiub"):
         raise InputError(f"{leaf.name} must hold {leaf.dtype.plural}, not {found.dtype}", field=leaf.name)
-    return np.ascontiguousarray(found, leaf.dtype.numpy).reshape(found.shape)
+    wanted = np.dtype(np.float32) if precision == "f32" and leaf.dtype is DType.FLOAT else leaf.dtype.numpy
+    return np.ascontiguousarray(found, wanted).reshape(found.shape)

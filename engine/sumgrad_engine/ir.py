@@ -5,6 +5,7 @@ Every operand is an earlier node, so each pass over a graph is a loop over indic
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -60,6 +61,19 @@ class Graph:
     def parameters(self) -> tuple[Leaf, ...]:
         """Parameters in the order of their nodes."""
         return tuple(leaf for node, leaf in self.leaves.items() if self.op(node) is parameter)
+
+    @cached_property
+    def digest(self) -> str:
+        """A name of the graph: equal for graphs with the same nodes and outputs, whatever their sources."""
+        found = hashlib.sha256()
+        for column in (self.opcodes, self.starts, self.operands):
+            found.update(column.tobytes())
+        leaves = [(node, *leaf) for node, leaf in self.leaves.items()]
+        attributes = [(node, sorted(of.items())) for node, of in self.attributes.items()]
+        found.update(repr((leaves, attributes, list(self.outputs.items()))).encode())
+        for node, value in self.constants.items():
+            found.update(repr((node, value.shape, value.dtype.str)).encode() + value.tobytes())
+        return found.hexdigest()
 
     def op(self, node: int) -> Op:
         """What a node computes."""

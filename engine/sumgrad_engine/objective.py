@@ -12,6 +12,7 @@ from .blocks import block_count
 from .errors import GraphError, InputError
 from .ir import Graph
 from .ops.leaves import parameter
+from .options import Evaluator, Options, Precision
 from .program import METRIC, GradientProgram, Result, check_arrays, check_objective, conform, wanted_names
 from .trace import named_expressions, trace
 from .types import Array
@@ -44,7 +45,7 @@ class Objective:
         self.graph: Graph = trace(outputs, nodes)
         check_objective(self.graph)
         self.initial = {node.name: node for node in nodes if node.op is parameter}
-        self._programs: dict[tuple[tuple[str, ...], bool], GradientProgram] = {}
+        self._programs: dict[tuple[tuple[str, ...], Options], GradientProgram] = {}
 
     @property
     def params(self) -> dict[str, Array]:
@@ -52,21 +53,30 @@ class Objective:
         return {name: np.array(value.data, np.float64) for name, value in self.initial.items()}
 
     def value_and_grad(
-        self, params: Mapping[str, Any], data: Mapping[str, Any], wrt: Iterable[str] | str | None = None, debug: bool = False
+        self,
+        params: Mapping[str, Any],
+        data: Mapping[str, Any],
+        wrt: Iterable[str] | str | None = None,
+        debug: bool = False,
+        *,
+        evaluator: Evaluator = "auto",
+        precision: Precision = "f64",
     ) -> Result:
         """Value, gradients and metrics at `params` over `data`, computed in this process; the same bits as from a service.
 
         `data` has an array for each input, with a leading sample axis. `wrt` names the parameters to differentiate with respect to (all, if None).
-        With `debug`, the first NaN or infinity raises NumericalError. Raises InputError for arrays that do not fit.
+        With `debug`, the first NaN or infinity raises NumericalError. `evaluator` is "compiled", "reference", or "auto" for the first of them that
+        is at hand; `precision` is "f64", or "f32" with sums over samples in f64. Raises InputError for arrays that do not fit, and
+        MissingDependencyError if what is asked for can't be compiled here.
         """
-        program = self._program(wrt, debug)
-        arrays, columns, samples = fit_arrays(self.graph, params, data)
+        program = self._program(wrt, Options(evaluator, precision, debug))
+        arrays, columns, samples = fit_arrays(self.graph, params, data, precision)
         total = program.partial(arrays, columns, 0, block_count(samples), samples)
         penalty = program.penalty(arrays) if program.has_penalty else None
         return program.finish(total, penalty, samples, self.reduction == "mean")
 
-    def _program(self, wrt: Iterable[str] | str | None, debug: bool) -> GradientProgram:
-        key = (wanted_names(wrt), debug)
+    def _program(self, wrt: Iterable[str] | str | None, options: Options) -> GradientProgram:
+        key = (wanted_names(wrt), options)
         if key not in self._programs:
             self._programs[key] = GradientProgram(self.graph, *key)
         return self._programs[key]
@@ -81,14 +91,16 @@ class Objective:
         return tuple(leaf.name for leaf in self.graph.inputs)
 
 
-def fit_arrays(graph: Graph, params: Mapping[str, Any], data: Mapping[str, Any]) -> tuple[dict[str, Array], dict[str, Array], int]:
+def fit_arrays(
+    graph: Graph, params: Mapping[str, Any], data: Mapping[str, Any], precision: Precision = "f64"
+) -> tuple[dict[str, Array], dict[str, Array], int]:
     """Parameters and inputs as the evaluator needs them, and the number of samples. Raises InputError naming the field."""
     given = {name: _array(f"parameters.{name}", value) for name, value in params.items()}
     columns = {name: _array(f"inputs.{name}", value) for name, value in data.items()}
     samples = check_arrays(graph, given, columns)
     return (
         {leaf.name: conform(leaf, given[leaf.name]) for leaf in graph.parameters},
-        {leaf.name: conform(leaf, columns[leaf.name]) for leaf in graph.inputs},
+        {leaf.name: conform(leaf, columns[leaf.name], precision) for leaf in graph.inputs},
         samples,
     )
 

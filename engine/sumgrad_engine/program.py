@@ -6,24 +6,32 @@ vectors, wherever they are made.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
+from . import native
 from .adjoint import Tape
 from .blocks import BLOCK, TreeSum, block_range
 from .collector import paused_collector
-from .errors import Cancelled, GraphError, InputError, NumericalError
+from .errors import Cancelled, GraphError, InputError, LimitError, MissingDependencyError, NumericalError
 from .grad import differentiate
 from .interpret import Plan, conform
 from .ir import Graph, replay
 from .ops.arithmetic import cast_float
 from .ops.contraction import sum_samples
+from .options import DEFAULT, Options
 from .shapes import size
 from .simplify import Simplifier
 from .types import Array, DType, Leaf, Shape
+
+if TYPE_CHECKING:
+    from .native.kernel import Kernel
 
 Vector = npt.NDArray[np.float64]
 Stop = Callable[[], bool]
@@ -117,15 +125,29 @@ def check_objective(graph: Graph) -> None:
 
 
 class GradientProgram:
-    """Value and gradient of an objective's graph, block by block."""
+    """Value and gradient of an objective's graph, block by block. `evaluator` says what computes them."""
 
-    def __init__(self, graph: Graph, wrt: Iterable[str] | str | None = None, debug: bool = False) -> None:
-        self.graph, self.debug = graph, debug
+    def __init__(self, graph: Graph, wrt: Iterable[str] | str | None = None, options: Options = DEFAULT) -> None:
+        self.graph, self.options = graph, options
         self.layout = gradient_layout(graph, wrt)
         self.has_penalty = "penalty" in graph.outputs
-        self._loss, self._loss_nodes = _derived(graph, self.layout, "loss")
-        if self.has_penalty:
-            self._penalty, self._penalty_nodes = _derived(graph, self.layout, "penalty")
+        self.evaluator = chosen_evaluator(options)
+        compiled = self.evaluator == "compiled"
+        self._kernel = self._compiled("loss") if compiled else None
+        self._penalty_kernel = self._compiled("penalty") if compiled and self.has_penalty else None
+
+    @cached_property
+    def _loss(self) -> tuple[Plan, list[int]]:
+        return _planned(_derived(self.graph, self.layout, "loss"))
+
+    @cached_property
+    def _penalty(self) -> tuple[Plan, list[int]]:
+        return _planned(_derived(self.graph, self.layout, "penalty"))
+
+    def _compiled(self, output: str) -> Kernel:
+        names = " ".join(repr(name) for name, _ in self.layout.grads)
+        what = f"gradient of {output} {self.graph.digest} {names}"
+        return native.compiler().kernel(what, self.options.precision, lambda: native.Job(*_derived(self.graph, self.layout, output)))
 
     def partial(
         self,
@@ -137,48 +159,99 @@ class GradientProgram:
         should_stop: Stop = never,
     ) -> Vector:
         """The tree sum of some blocks. `inputs` are the whole arrays, of `samples` rows. Raises Cancelled, NumericalError, InputError."""
+        if self._kernel is not None:
+            start, stop = first_block * BLOCK, min((first_block + block_count) * BLOCK, samples)
+            with located_indices(lambda: self._reference(params, inputs, first_block, block_count, samples, should_stop)):
+                return self._kernel.sums(params, inputs, start, stop, should_stop)
+        return self._reference(params, inputs, first_block, block_count, samples, should_stop)
+
+    def _reference(
+        self, params: Mapping[str, Array], inputs: Mapping[str, Array], first_block: int, block_count: int, samples: int, should_stop: Stop
+    ) -> Vector:
+        debug, (plan, nodes) = self.options.debug, self._loss
         total = TreeSum()
-        shared = self._loss.shared(params, self.debug)
+        shared = plan.shared(params, debug)
         for block in range(first_block, first_block + block_count):
             if should_stop():
                 raise Cancelled("the evaluation was stopped")
             start, stop = block_range(block, samples)
             rows = {name: array[start:stop] for name, array in inputs.items()}
-            found = self._loss.block(shared, rows, start, self.debug)
-            total.push(self.layout.pack([found[node] for node in self._loss_nodes]))
+            found = plan.block(shared, rows, start, debug)
+            total.push(self.layout.pack([found[node] for node in nodes]))
         vector = total.total()
-        if self.debug and not np.isfinite(vector).all():
+        if debug and not np.isfinite(vector).all():
             raise NumericalError("the first infinity arose in the sum over blocks of samples: every block is finite", op="sum_samples")
         return vector
 
     def check_memory(self, samples: int, limit: str, allowed: int) -> None:
         """Raises LimitError that names a node if a block certainly takes more bytes than allowed; `limit` is the name of the limit."""
-        self._loss.check_memory(min(samples, BLOCK), limit, allowed)
+        if self._kernel is None:
+            self._loss[0].check_memory(min(samples, BLOCK), limit, allowed)
+        else:
+            check_kernel_memory(self._kernel, limit, allowed)
 
     def penalty(self, params: Mapping[str, Array]) -> Vector:
         """Value and gradient of the penalty, laid out as a partial result. Raises NumericalError."""
-        shared = self._penalty.shared(params, self.debug)
-        found = self._penalty.block(shared, {}, 0, self.debug)
-        return self.layout.pack([found[node] for node in self._penalty_nodes])
+        if self._penalty_kernel is not None:
+            with located_indices(lambda: self._reference_penalty(params)):
+                return self._penalty_kernel.sums(params, {}, 0, 1, never)
+        return self._reference_penalty(params)
+
+    def _reference_penalty(self, params: Mapping[str, Array]) -> Vector:
+        plan, nodes = self._penalty
+        shared = plan.shared(params, self.options.debug)
+        found = plan.block(shared, {}, 0, self.options.debug)
+        return self.layout.pack([found[node] for node in nodes])
 
     def finish(self, total: Vector, penalty: Vector | None, samples: int, mean: bool) -> Result:
         """The result: the sum over samples, averaged if `mean`, plus the penalty once."""
-        return finish(self.layout, total, penalty, samples, mean)
+        return finish(self.layout, total, penalty, samples, mean, self.evaluator)
+
+
+def chosen_evaluator(options: Options) -> Literal["compiled", "reference"]:
+    """What evaluates with these options here. Raises MissingDependencyError if compiled code is wanted and can't be made."""
+    if options.debug or options.evaluator == "reference":
+        return "reference"
+    missing = native.unavailable()
+    if missing and (options.evaluator == "compiled" or options.precision == "f32"):
+        raise MissingDependencyError(f"there is no compiled evaluator here: {missing}")
+    return "reference" if missing else "compiled"
+
+
+@contextmanager
+def located_indices(reference: Callable[[], object]) -> Iterator[None]:
+    """Compiled code only notices that some index is out of range: the reference evaluator then says which one it was."""
+    try:
+        yield
+    except native.IndexRangeError:
+        reference()
+        raise RuntimeError("compiled code found an index out of range, and the reference evaluator did not: please report this") from None
+
+
+def check_kernel_memory(kernel: Kernel, limit: str, allowed: int) -> None:
+    """Raises LimitError if compiled code works in more bytes than allowed."""
+    if kernel.nbytes > allowed:
+        raise LimitError(
+            f"a block of {BLOCK} samples takes {kernel.nbytes:,} bytes, more than {limit} = {allowed:,}: cut the expression or its arrays",
+            limit=limit,
+            value=kernel.nbytes,
+            allowed=allowed,
+        )
 
 
 @np.errstate(all="ignore")
-def finish(layout: Layout, total: Vector, penalty: Vector | None, samples: int, mean: bool) -> Result:
+def finish(layout: Layout, total: Vector, penalty: Vector | None, samples: int, mean: bool, evaluator: str) -> Result:
     """The result of a sum over samples, averaged if `mean`, plus the penalty once."""
     vector = total / samples if mean else total
     if penalty is not None:
         vector = vector + penalty
     value, metrics, grads = layout.unpack(vector)
-    return Result(value, grads, metrics, samples)
+    return Result(value, grads, metrics, samples, evaluator)
 
 
 @paused_collector()
-def _derived(graph: Graph, layout: Layout, output: str) -> tuple[Plan, list[int]]:
-    """The plan for value, metrics and gradients of the loss or the penalty, and their nodes in the order of the layout."""
+def _derived(graph: Graph, layout: Layout, output: str) -> tuple[Graph, list[int]]:
+    """The graph of value, metrics and gradients of the loss or the penalty, and their nodes in the order of the layout."""
     builder = Simplifier()
     ids = replay(graph, builder)
     loss = output == "loss"
@@ -189,8 +262,12 @@ def _derived(graph: Graph, layout: Layout, output: str) -> tuple[Plan, list[int]
     metrics = zeros or [builder.add(sum_samples, [_as_float(builder, ids[graph.outputs[METRIC + name]])]) for name, _ in layout.metrics]
     nodes = [target, *metrics, *differentiate(builder, target, wrt, over_samples=loss)]
     derived = builder.graph({str(position): node for position, node in enumerate(nodes)})
-    wanted = [derived.outputs[str(position)] for position in range(len(nodes))]
-    return Plan(derived, wanted), wanted
+    return derived, [derived.outputs[str(position)] for position in range(len(nodes))]
+
+
+def _planned(derived: tuple[Graph, list[int]]) -> tuple[Plan, list[int]]:
+    graph, nodes = derived
+    return Plan(graph, nodes), nodes
 
 
 def _as_float(builder: Simplifier, node: int) -> int:
@@ -200,25 +277,53 @@ def _as_float(builder: Simplifier, node: int) -> int:
 class EvaluateProgram:
     """The outputs of a graph for each sample."""
 
-    @paused_collector()
-    def __init__(self, graph: Graph, debug: bool = False) -> None:
-        self.graph, self.debug = graph, debug
-        builder = Simplifier()
-        ids = replay(graph, builder)
-        simple = builder.graph({name: ids[node] for name, node in graph.outputs.items()})
-        self._nodes = simple.outputs
-        self._plan = Plan(simple, simple.outputs.values())
+    def __init__(self, graph: Graph, options: Options = DEFAULT) -> None:
+        self.graph, self.options = graph, options
+        self.evaluator = chosen_evaluator(options)
         self.outputs = {name: (graph.shape(node), graph.dtype(node).numpy) for name, node in graph.outputs.items()}
+        self._kernel = self._compiled() if self.evaluator == "compiled" else None
+
+    def _compiled(self) -> Kernel:
+        return native.compiler().kernel(
+            f"outputs {self.graph.digest}", self.options.precision, lambda: native.Job(self._simple, self._nodes, rows=True)
+        )
+
+    @cached_property
+    @paused_collector()
+    def _simple(self) -> Graph:
+        builder = Simplifier()
+        ids = replay(self.graph, builder)
+        return builder.graph({name: ids[node] for name, node in self.graph.outputs.items()})
+
+    @property
+    def _nodes(self) -> list[int]:
+        return list(self._simple.outputs.values())
+
+    @cached_property
+    def _plan(self) -> Plan:
+        return Plan(self._simple, self._nodes)
 
     def check_memory(self, samples: int, limit: str, allowed: int) -> None:
         """As GradientProgram's."""
-        self._plan.check_memory(min(samples, BLOCK), limit, allowed)
+        if self._kernel is None:
+            self._plan.check_memory(min(samples, BLOCK), limit, allowed)
+        else:
+            check_kernel_memory(self._kernel, limit, allowed)
 
     def run(
         self, params: Mapping[str, Array], inputs: Mapping[str, Array], start: int, stop: int, should_stop: Stop = never
     ) -> dict[str, Array]:
         """The outputs of samples start..stop-1, each of shape (stop - start, *output shape). `start` is a multiple of BLOCK."""
-        shared = self._plan.shared(params, self.debug)
+        if self._kernel is None:
+            return self._reference(params, inputs, start, stop, should_stop)
+        with located_indices(lambda: self._reference(params, inputs, start, stop, should_stop)):
+            found = self._kernel.rows(params, inputs, start, stop, should_stop)
+        return {name: of.reshape(stop - start, *shape) for (name, (shape, _)), of in zip(self.outputs.items(), found, strict=True)}
+
+    def _reference(
+        self, params: Mapping[str, Array], inputs: Mapping[str, Array], start: int, stop: int, should_stop: Stop
+    ) -> dict[str, Array]:
+        shared = self._plan.shared(params, self.options.debug)
         parts: list[dict[str, Array]] = []
         for first in range(start, stop, BLOCK):
             if should_stop():
@@ -229,9 +334,10 @@ class EvaluateProgram:
         return {name: np.concatenate([part[name] for part in parts]) for name in self.outputs}
 
     def _block(self, shared: dict[int, Array], rows: Mapping[str, Array], first: int, last: int) -> dict[str, Array]:
-        found = self._plan.block(shared, rows, first, self.debug)
+        found = self._plan.block(shared, rows, first, self.options.debug)
+        nodes = self._simple.outputs
         return {
-            name: np.asarray(np.broadcast_to(found[self._nodes[name]], (last - first, *shape)), dtype)
+            name: np.asarray(np.broadcast_to(found[nodes[name]], (last - first, *shape)), dtype)
             for name, (shape, dtype) in self.outputs.items()
         }
 

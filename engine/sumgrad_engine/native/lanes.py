@@ -66,14 +66,20 @@ class Module:
         self.functions[name] = "\n".join([f"define {result} @{name}({signature}) {attributes} {{", "entry:", *lines, "}"])
 
 
+def _literal(a: str) -> bool:
+    return not a.startswith("%")
+
+
 class Function:
     """Lines of one function under construction."""
 
     def __init__(self, module: Module) -> None:
         self.module = module
         self.lines: list[str] = []
+        self.variables: list[str] = []
         self.block = "entry"
         self._count = 0
+        self._known: dict[str, str] = {}
 
     def fresh(self) -> str:
         """A register's name that is not taken."""
@@ -86,9 +92,51 @@ class Function:
         self.lines.append(f"{name} = {expression}")
         return name
 
+    def plus(self, a: str, b: str) -> str:
+        """The sum of two i64, computed here where both are constants."""
+        if a == "0" or b == "0":
+            return b if a == "0" else a
+        return str(int(a) + int(b)) if _literal(a) and _literal(b) else self.once(f"add nsw i64 {a}, {b}")
+
+    def times(self, a: str, factor: int) -> str:
+        """A multiple of an i64, computed here where it is a constant."""
+        if factor in (0, 1):
+            return a if factor else "0"
+        return str(int(a) * factor) if _literal(a) else self.once(f"mul nsw i64 {a}, {factor}")
+
+    def offset(self, pointer: str, nbytes: str) -> str:
+        """A pointer moved by some bytes."""
+        return pointer if nbytes == "0" else self.once(f"getelementptr inbounds i8, ptr {pointer}, i64 {nbytes}")
+
+    def once(self, expression: str) -> str:
+        """A line that gives the same value wherever it stands: emitted once in a basic block."""
+        if expression not in self._known:
+            self._known[expression] = self.emit(expression)
+        return self._known[expression]
+
     def do(self, line: str) -> None:
         """A line that gives no value."""
         self.lines.append(line)
+
+    def variable(self, of: str, value: str) -> str:
+        """A place for values of a type that change in loops, with a first value; LLVM keeps it in a register."""
+        name = self.fresh()
+        self.variables.append(f"{name} = alloca {of}")
+        self.put(of, value, name)
+        return name
+
+    def put(self, of: str, value: str, name: str) -> None:
+        """Changes a variable."""
+        self.do(f"store {of} {value}, ptr {name}")
+
+    def get(self, of: str, name: str) -> str:
+        """The present value of a variable."""
+        return self.emit(f"load {of}, ptr {name}")
+
+    def define(self, name: str, signature: Sequence[tuple[str, str]]) -> None:
+        """Ends the function, which returns nothing, and adds it to the module."""
+        self.do("ret void")
+        self.module.define(name, "void", signature, [*self.variables, *self.lines], "nounwind")
 
     def label(self) -> str:
         """A basic block's name that is not taken."""
@@ -98,6 +146,17 @@ class Function:
         """Begins a basic block; the one before it must have ended with a branch."""
         self.lines.append(f"{label}:")
         self.block = label
+        self._known.clear()
+
+    @contextmanager
+    def when(self, condition: str) -> Iterator[None]:
+        """What is emitted inside runs if an i1 holds."""
+        inside, after = self.label(), self.label()
+        self.do(f"br i1 {condition}, label %{inside}, label %{after}")
+        self.start(inside)
+        yield
+        self.do(f"br label %{after}")
+        self.start(after)
 
     @contextmanager
     def loop(self, stop: str, step: int = 1, start: str = "0") -> Iterator[str]:

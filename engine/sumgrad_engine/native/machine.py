@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import platform
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,11 @@ class Machine:
             return 64
         return 32 if "+avx2" in self.features or self.cpu in ("x86-64-v3",) else 16
 
+    @property
+    def has_fma(self) -> bool:
+        """Whether it multiplies and adds in one instruction: code counts on it."""
+        return "+fma" in self.features or self.cpu in ("x86-64-v3", "x86-64-v4") or platform.machine() in ("aarch64", "arm64")
+
 
 AVX2 = Machine("x86-64-v3")
 AVX512 = Machine("x86-64-v4")
@@ -43,22 +49,23 @@ def _initialize() -> None:
     llvm.initialize_native_asmprinter()
 
 
-@functools.lru_cache(maxsize=8)
-def _target(machine: Machine) -> Any:
+def _target(machine: Machine, level: int = LEVEL) -> Any:
+    """LLVM's target machine: a new one each time, because an execution engine takes over the one that it is given."""
     _initialize()
     target = llvm.Target.from_default_triple()
-    return target.create_target_machine(cpu=machine.cpu, features=machine.features, opt=LEVEL, jit=True, codemodel="small", reloc="pic")
+    return target.create_target_machine(cpu=machine.cpu, features=machine.features, opt=level, jit=True, codemodel="small", reloc="pic")
 
 
-def compile_object(text: str, machine: Machine) -> bytes:
-    """The object file of a module in LLVM's assembly language."""
-    target = _target(machine)
+def compile_object(text: str, machine: Machine, *, quick: bool = False) -> bytes:
+    """The object file of a module in LLVM's assembly language; `quick` code is made several times faster and runs slower."""
+    target = _target(machine, 0 if quick else LEVEL)
     module = llvm.parse_assembly(text)
     module.triple, module.data_layout = target.triple, str(target.target_data)
-    options = llvm.create_pipeline_tuning_options(speed_level=LEVEL)
-    options.loop_unrolling = options.loop_vectorization = options.slp_vectorization = options.loop_interleaving = False
-    builder = llvm.create_pass_builder(target, options)
-    builder.getModulePassManager().run(module, builder)
+    passes = llvm.create_new_module_pass_manager()
+    # The code comes as it should be: what is left is to copy functions into their callers and to keep variables in registers.
+    passes.add_always_inliner_pass()
+    passes.add_sroa_pass()
+    passes.run(module, llvm.create_pass_builder(target, llvm.create_pipeline_tuning_options(speed_level=1)))
     found: bytes = target.emit_object(module)
     return found
 

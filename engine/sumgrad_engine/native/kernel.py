@@ -1,0 +1,159 @@
+"""A kernel: loaded machine code, the memory that it works in, and the calls."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Callable, Mapping, Sequence
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+
+from ..blocks import BLOCK, TreeSum
+from ..errors import Cancelled
+from ..types import Array
+from . import IndexRangeError
+from .artifact import Artifact, Column
+from .driver import PADDING, RUN_POINTERS
+from .machine import Library
+from .storage import LANES, POINTERS
+
+Bytes = npt.NDArray[np.uint8]
+Stop = Callable[[], bool]
+
+
+class Kernel:
+    """Compiled code, ready to be called by several threads."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        self.plan, self._artifact = artifact.plan, artifact
+        self._library = Library(artifact.code)
+        prepare = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * len(POINTERS), ctypes.c_int64, ctypes.c_int64)
+        run = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * len(RUN_POINTERS), ctypes.c_int64)
+        self._prepare, self._run = prepare(self._library.address("prepare")), run(self._library.address("run"))
+        self._constants = aligned(artifact.constants.nbytes)
+        self._constants[:] = artifact.constants
+        self._idle: list[_Workspace] = []
+
+    @property
+    def nbytes(self) -> int:
+        """Memory that one call works in."""
+        return sum(self.plan.nbytes.values()) + _slot_rows(self.plan.call_blocks) * _padded(self.plan.width) * 8
+
+    def sums(self, params: Mapping[str, Array], inputs: Mapping[str, Array], start: int, stop: int, should_stop: Stop) -> Array:
+        """The tree sum over the blocks of samples start..stop-1; `start` is the first of a block. Raises Cancelled, IndexRangeError."""
+        with _Call(self, params) as call:
+            step = self.plan.call_blocks * BLOCK
+            if stop - start <= step:
+                return call.run(inputs, start, stop, ()).copy()
+            total = TreeSum()
+            for first in range(start, stop, step):
+                if should_stop():
+                    raise Cancelled("the evaluation was stopped")
+                total.push(call.run(inputs, first, min(first + step, stop), ()).copy())
+            return total.total()
+
+    def rows(self, params: Mapping[str, Array], inputs: Mapping[str, Array], start: int, stop: int, should_stop: Stop) -> list[Array]:
+        """The results of samples start..stop-1, each of shape (stop - start, elements). Raises Cancelled, IndexRangeError."""
+        results = [np.empty((stop - start, column.count), column.dtype) for column in self.plan.outputs]
+        with _Call(self, params) as call:
+            step = self.plan.call_blocks * BLOCK
+            for first in range(start, stop, step):
+                if should_stop():
+                    raise Cancelled("the evaluation was stopped")
+                last = min(first + step, stop)
+                call.run(inputs, first, last, [result[first - start : last - start] for result in results])
+        return results
+
+
+class _Workspace:
+    """Memory of one call at a time."""
+
+    def __init__(self, kernel: Kernel) -> None:
+        plan, artifact = kernel.plan, kernel._artifact
+        self.spaces = {name: aligned(nbytes) for name, nbytes in plan.nbytes.items() if name != "constants"}
+        self.flags = aligned(64)
+        self.flags[:] = 0
+        self.slots = np.empty((_slot_rows(plan.call_blocks), _padded(plan.width)))
+        self.inputs = np.zeros(len(plan.inputs) + 1, np.int64)
+        self.outputs = np.zeros(len(plan.outputs) + 1, np.int64)
+        places = {
+            **{name: space.ctypes.data for name, space in self.spaces.items()},
+            "constants": kernel._constants.ctypes.data,
+            "tables": artifact.tables.ctypes.data,
+            "inputs": self.inputs.ctypes.data,
+            "outputs": self.outputs.ctypes.data,
+            "flags": self.flags.ctypes.data,
+        }
+        self.pointers = [places[name] for name in POINTERS]
+        self.slots_at = self.slots.ctypes.data
+        self.parameters = [
+            self.spaces["parameters"][slot.start : slot.start + slot.count * np.dtype(slot.dtype).itemsize].view(slot.dtype)
+            for slot in plan.parameters
+        ]
+
+
+class _Call:
+    """One use of a workspace, with these parameters."""
+
+    def __init__(self, kernel: Kernel, params: Mapping[str, Array]) -> None:
+        self.kernel = kernel
+        self.workspace = kernel._idle.pop() if kernel._idle else _Workspace(kernel)
+        for slot, room in zip(kernel.plan.parameters, self.workspace.parameters, strict=True):
+            room[:] = params[slot.name].reshape(-1)
+        kernel._prepare(*self.workspace.pointers, 0, 0)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kernel._idle.append(self.workspace)
+
+    def run(self, inputs: Mapping[str, Array], start: int, stop: int, results: Sequence[Array]) -> Array:
+        """Runs the blocks of samples start..stop-1; the sums are good until the next call."""
+        workspace, plan = self.workspace, self.kernel.plan
+        columns = [_rows(inputs[column.name], column, start, stop) for column in plan.inputs]
+        bases = np.array([address(column) for column in columns] or [0], np.int64)
+        rest = (stop - start) % PADDING
+        padded = [_padded_rows(column, PADDING - rest) for column in columns] if rest else columns
+        tails = np.array([address(column) for column in padded] or [0], np.int64)
+        targets = np.array([address(result) for result in results] or [0], np.int64)
+        self.kernel._run(*workspace.pointers, address(bases), address(tails), address(targets), workspace.slots_at, stop - start)
+        if workspace.flags[0]:
+            workspace.flags[0] = 0
+            raise IndexRangeError
+        row: Array = workspace.slots[0, : plan.width]
+        return row
+
+
+def address(array: Array) -> int:
+    """Where an array's memory begins."""
+    found: int = array.__array_interface__["data"][0]
+    return found
+
+
+def _rows(array: Array, column: Column, start: int, stop: int) -> Array:
+    """Rows of an input in the type that the code reads."""
+    return np.ascontiguousarray(array[start:stop], column.dtype)
+
+
+def _padded_rows(column: Array, count: int) -> Array:
+    """The rows of the last block, followed by copies of the last one: lanes without a sample compute what nobody reads."""
+    last = column[(len(column) - 1) // BLOCK * BLOCK :]
+    return np.concatenate([last, np.repeat(last[-1:], count, axis=0)])
+
+
+def aligned(nbytes: int) -> Bytes:
+    """Uninitialised memory that starts at a multiple of 64 bytes."""
+    raw = np.empty(nbytes + 128, np.uint8)
+    skip = -raw.ctypes.data % 64
+    return raw[skip : skip + nbytes]
+
+
+def _padded(width: int) -> int:
+    return max(LANES, -(-width // LANES) * LANES)
+
+
+def _slot_rows(blocks: int) -> int:
+    """Vectors that are on the stack of the tree sum at most."""
+    return blocks.bit_length() + 1
