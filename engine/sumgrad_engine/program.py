@@ -13,7 +13,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-import numpy.typing as npt
 
 from . import native
 from .adjoint import Tape
@@ -23,9 +22,11 @@ from .errors import Cancelled, GraphError, InputError, LimitError, MissingDepend
 from .grad import differentiate
 from .interpret import Plan, conform
 from .ir import Graph, replay
+from .layout import Layout, Vector
 from .ops.arithmetic import cast_float
 from .ops.contraction import sum_samples
 from .options import DEFAULT, Options
+from .packing import Packing
 from .shapes import size
 from .simplify import Simplifier
 from .types import Array, DType, Leaf, Shape
@@ -33,9 +34,11 @@ from .types import Array, DType, Leaf, Shape
 if TYPE_CHECKING:
     from .native.kernel import Kernel
 
-Vector = npt.NDArray[np.float64]
 Stop = Callable[[], bool]
 METRIC = "metric:"
+COMPILED_NODES = 150_000
+"""Larger graphs are compiled only if that is asked for: it takes 0.1 ms a node (benchmarks/compile_time.py), in which the reference evaluator runs a
+dozen blocks."""
 
 
 def never() -> bool:
@@ -57,34 +60,6 @@ class Result:
     """Number of samples."""
     evaluator: str = "reference"
     """What computed it. Results are the same to the bit within one evaluator."""
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where things lie in a partial result."""
-
-    metrics: tuple[tuple[str, Shape], ...]
-    grads: tuple[tuple[str, Shape], ...]
-
-    @property
-    def width(self) -> int:
-        """Length of a partial result."""
-        return 1 + sum(size(shape) for _, shape in (*self.metrics, *self.grads))
-
-    def pack(self, parts: Sequence[Array]) -> Vector:
-        """One vector of value, metrics and gradients."""
-        return np.concatenate([np.ravel(part) for part in parts]).astype(np.float64, copy=False)
-
-    def unpack(self, vector: Vector) -> tuple[float, dict[str, Array], dict[str, Array]]:
-        """Value, metrics and gradients of a vector."""
-        found: list[Array] = []
-        offset = 1
-        for _, shape in (*self.metrics, *self.grads):
-            found.append(vector[offset : offset + size(shape)].reshape(shape).copy())
-            offset += size(shape)
-        names = [name for name, _ in self.metrics], [name for name, _ in self.grads]
-        metrics = dict(zip(names[0], found[: len(names[0])], strict=True))
-        return float(vector[0]), metrics, dict(zip(names[1], found[len(names[0]) :], strict=True))
 
 
 def wanted_names(wrt: Iterable[str] | str | None) -> tuple[str, ...]:
@@ -132,9 +107,14 @@ class GradientProgram:
         self.layout = gradient_layout(graph, wrt)
         self.has_penalty = "penalty" in graph.outputs
         self.evaluator = chosen_evaluator(options)
-        compiled = self.evaluator == "compiled"
-        self._kernel = self._compiled("loss") if compiled else None
-        self._penalty_kernel = self._compiled("penalty") if compiled and self.has_penalty else None
+        self._kernel = self._penalty_kernel = None
+        if self.evaluator == "compiled":
+            self._packing = Packing(graph, self.layout)
+            if options.evaluator == "auto" and self._packing.graph.node_count > COMPILED_NODES:
+                self.evaluator = "reference"
+                return
+            self._kernel = self._compiled("loss", self._packing.graph, self._packing.layout)
+            self._penalty_kernel = self._compiled("penalty", graph, self.layout) if self.has_penalty else None
 
     @cached_property
     def _loss(self) -> tuple[Plan, list[int]]:
@@ -144,10 +124,10 @@ class GradientProgram:
     def _penalty(self) -> tuple[Plan, list[int]]:
         return _planned(_derived(self.graph, self.layout, "penalty"))
 
-    def _compiled(self, output: str) -> Kernel:
-        names = " ".join(repr(name) for name, _ in self.layout.grads)
-        what = f"gradient of {output} {self.graph.digest} {names}"
-        return native.compiler().kernel(what, self.options.precision, lambda: native.Job(*_derived(self.graph, self.layout, output)))
+    def _compiled(self, output: str, graph: Graph, layout: Layout) -> Kernel:
+        names = " ".join(repr(name) for name, _ in layout.grads)
+        what = f"gradient of {output} {graph.digest} {names}"
+        return native.compiler().kernel(what, self.options.precision, lambda: native.Job(*_derived(graph, layout, output)))
 
     def partial(
         self,
@@ -162,7 +142,7 @@ class GradientProgram:
         if self._kernel is not None:
             start, stop = first_block * BLOCK, min((first_block + block_count) * BLOCK, samples)
             with located_indices(lambda: self._reference(params, inputs, first_block, block_count, samples, should_stop)):
-                return self._kernel.sums(params, inputs, start, stop, should_stop)
+                return self._packing.unpacked(self._kernel.sums(self._packing.parameters(params), inputs, start, stop, should_stop))
         return self._reference(params, inputs, first_block, block_count, samples, should_stop)
 
     def _reference(
@@ -280,6 +260,8 @@ class EvaluateProgram:
     def __init__(self, graph: Graph, options: Options = DEFAULT) -> None:
         self.graph, self.options = graph, options
         self.evaluator = chosen_evaluator(options)
+        if options.evaluator == "auto" and graph.node_count > COMPILED_NODES:
+            self.evaluator = "reference"
         self.outputs = {name: (graph.shape(node), graph.dtype(node).numpy) for name, node in graph.outputs.items()}
         self._kernel = self._compiled() if self.evaluator == "compiled" else None
 

@@ -10,8 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from ..blocks import BLOCK
+from ..collector import paused_collector
 from ..types import Array as Data
 from . import Job
+from .deadline import LINE_SECONDS, Deadline
 from .driver import PADDING, Driver
 from .lanes import F32, PRECISIONS, Module, Precision
 from .lower import Lowering
@@ -94,12 +96,16 @@ def _plan(found: dict[str, list[dict[str, object]]]) -> Plan:
     return Plan(**{**found, **parts})  # type: ignore[arg-type]
 
 
+@paused_collector()
 def build(job: Job, precision: Precision, machine: Machine, max_seconds: float | None = None) -> Artifact:
     """Compiles a job. Raises LimitError if it takes longer than it may."""
-    lowering = Lowering(job.graph, job.wanted, precision, rows=job.rows)
+    deadline = Deadline(max_seconds)
+    lowering = Lowering(job.graph, job.wanted, precision, rows=job.rows, tick=deadline.check)
     geometry = _geometry(lowering, machine)
-    module, driver = _module(lowering, geometry)
-    code = compile_object(module.text(), machine)
+    module, driver = _module(lowering, geometry, deadline)
+    text = module.text()
+    deadline.check(text.count("\n") * LINE_SECONDS)
+    code = compile_object(text, machine, quick=lowering.large)
     tables = np.concatenate([*lowering.storage.tables, np.zeros(1, np.int64)])
     return Artifact(_call_plan(lowering, geometry, driver), code, _constants(lowering, geometry), tables)
 
@@ -115,12 +121,13 @@ def _geometry(lowering: Lowering, machine: Machine) -> Geometry:
         tile //= 2
 
 
-def _module(lowering: Lowering, geometry: Geometry) -> tuple[Module, Driver]:
-    module = Module(FUNCTIONS)
+def _module(lowering: Lowering, geometry: Geometry, deadline: Deadline) -> tuple[Module, Driver]:
+    module = Module(FUNCTIONS, inline=not lowering.large)
     names: dict[str, list[str]] = {}
     for stage, steps in lowering.steps.by_name().items():
         names[stage] = [f"{stage}_{number}" for number in range(len(steps))]
         for name, step in zip(names[stage], steps, strict=True):
+            deadline.check()
             step.emit(module, geometry, name)
     storage = lowering.storage
     collected = np.concatenate([*(lowering.arrays[node].index.ravel() for node in lowering.summed), np.zeros(0, np.int64)])

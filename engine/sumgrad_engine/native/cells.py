@@ -68,7 +68,7 @@ class Cells:
 
     def load(self, array: Array) -> Ids:
         """The elements of an array."""
-        key = (array.space, array.letter, array.leaf)
+        key = (array.space.value, array.letter, array.leaf)
         flat = [self._make((*key, k), Cell("load", array.letter, array=array, element=k)) for k in array.index.ravel().tolist()]
         return np.array(flat, np.int64).reshape(array.shape)
 
@@ -124,6 +124,8 @@ def expand(cells: Cells, op: Op, operands: Sequence[Ids], attributes: Attributes
 
 
 def _elementwise(cells: Cells, op: Op, operands: Sequence[Ids], attributes: Attributes) -> Ids:
+    if all(ids.size == 1 == ids.ndim + 1 for ids in operands):  # scalars, which large graphs are made of
+        return np.array(cells.op(op, *[int(ids) for ids in operands], attributes=attributes), np.int64)
     wide = np.broadcast_arrays(*operands)
     columns = zip(*[ids.ravel().tolist() for ids in wide], strict=True)
     return _ids([cells.op(op, *column, attributes=attributes) for column in columns], wide[0].shape)

@@ -13,7 +13,7 @@ from ..blocks import BLOCK, TreeSum
 from ..errors import Cancelled
 from ..types import Array
 from . import IndexRangeError
-from .artifact import Artifact, Column
+from .artifact import Artifact, Column, Plan
 from .driver import PADDING, RUN_POINTERS
 from .machine import Library
 from .storage import LANES, POINTERS
@@ -75,8 +75,9 @@ class _Workspace:
         self.flags = aligned(64)
         self.flags[:] = 0
         self.slots = np.empty((_slot_rows(plan.call_blocks), _padded(plan.width)))
-        self.inputs = np.zeros(len(plan.inputs) + 1, np.int64)
-        self.outputs = np.zeros(len(plan.outputs) + 1, np.int64)
+        self.inputs, self.bases, self.tails = (np.zeros(len(plan.inputs) + 1, np.int64) for _ in range(3))
+        self.outputs, self.targets = (np.zeros(len(plan.outputs) + 1, np.int64) for _ in range(2))
+        self._padded: list[Array] = []
         places = {
             **{name: space.ctypes.data for name, space in self.spaces.items()},
             "constants": kernel._constants.ctypes.data,
@@ -85,12 +86,23 @@ class _Workspace:
             "outputs": self.outputs.ctypes.data,
             "flags": self.flags.ctypes.data,
         }
-        self.pointers = [places[name] for name in POINTERS]
-        self.slots_at = self.slots.ctypes.data
+        self.pointers = tuple(places[name] for name in POINTERS)
+        self.run_pointers = (*self.pointers, *(array.ctypes.data for array in (self.bases, self.tails, self.targets, self.slots)))
         self.parameters = [
             self.spaces["parameters"][slot.start : slot.start + slot.count * np.dtype(slot.dtype).itemsize].view(slot.dtype)
             for slot in plan.parameters
         ]
+
+    def pad(self, plan: Plan, columns: Sequence[Array]) -> None:
+        """Copies the rows of the last block, followed by copies of the last one: lanes without a sample compute what nobody reads."""
+        if not self._padded:
+            self._padded = [np.empty((BLOCK, *column.shape[1:]), column.dtype) for column in columns]
+            self.tails[: len(columns)] = [address(room) for room in self._padded]
+        for room, column in zip(self._padded, columns, strict=True):
+            last = column[(len(column) - 1) // BLOCK * BLOCK :]
+            count = len(last)
+            room[:count] = last
+            room[count : -(-count // PADDING) * PADDING] = last[-1]
 
 
 class _Call:
@@ -113,12 +125,13 @@ class _Call:
         """Runs the blocks of samples start..stop-1; the sums are good until the next call."""
         workspace, plan = self.workspace, self.kernel.plan
         columns = [_rows(inputs[column.name], column, start, stop) for column in plan.inputs]
-        bases = np.array([address(column) for column in columns] or [0], np.int64)
-        rest = (stop - start) % PADDING
-        padded = [_padded_rows(column, PADDING - rest) for column in columns] if rest else columns
-        tails = np.array([address(column) for column in padded] or [0], np.int64)
-        targets = np.array([address(result) for result in results] or [0], np.int64)
-        self.kernel._run(*workspace.pointers, address(bases), address(tails), address(targets), workspace.slots_at, stop - start)
+        for number, rows in enumerate(columns):
+            workspace.bases[number] = address(rows)
+        if (stop - start) % PADDING:
+            workspace.pad(plan, columns)
+        for number, result in enumerate(results):
+            workspace.targets[number] = address(result)
+        self.kernel._run(*workspace.run_pointers, stop - start)
         if workspace.flags[0]:
             workspace.flags[0] = 0
             raise IndexRangeError
@@ -134,13 +147,8 @@ def address(array: Array) -> int:
 
 def _rows(array: Array, column: Column, start: int, stop: int) -> Array:
     """Rows of an input in the type that the code reads."""
-    return np.ascontiguousarray(array[start:stop], column.dtype)
-
-
-def _padded_rows(column: Array, count: int) -> Array:
-    """The rows of the last block, followed by copies of the last one: lanes without a sample compute what nobody reads."""
-    last = column[(len(column) - 1) // BLOCK * BLOCK :]
-    return np.concatenate([last, np.repeat(last[-1:], count, axis=0)])
+    rows = array if start == 0 and stop == len(array) else array[start:stop]
+    return np.ascontiguousarray(rows, column.dtype)
 
 
 def aligned(nbytes: int) -> Bytes:

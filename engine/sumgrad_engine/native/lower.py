@@ -6,7 +6,7 @@ kind, unless it needs a value of another open group, which is then closed: so gr
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Protocol
@@ -21,6 +21,7 @@ from ..ops.indexing import scatter_add, scatter_add_samples, take
 from ..ops.leaves import input_, parameter
 from ..ops.movement import broadcast_to, concat, flip, reshape, slice_, transpose
 from ..shapes import size
+from ..types import NO_ATTRIBUTES
 from ..types import Array as Data
 from .cells import OVER_SAMPLES, Cells, Ids, expand, moved, summands
 from .lanes import Module, Precision
@@ -43,6 +44,10 @@ SUMMED = 24
 """Sums over samples of at least so many terms become loops."""
 PIECE = 60
 """Instructions after which a piece is closed: so few that the processor overlaps several rounds of its loop, and keeps values in registers."""
+LONG_PIECE = 800
+"""The same for large graphs: fewer values go through memory, and there is less to compile."""
+LARGE = 4000
+"""A graph of more nodes is compiled with less care: the time that compiling takes counts for more than the time of the code."""
 WIDE = 4096
 """Sums of products with more elements are made at the end of a block, in registers, instead of in lanes of memory after each tile."""
 
@@ -93,7 +98,9 @@ class _Group:
 class Lowering:
     """Steps and storage for some nodes of a graph."""
 
-    def __init__(self, graph: Graph, wanted: Sequence[int], precision: Precision, *, rows: bool = False) -> None:
+    def __init__(
+        self, graph: Graph, wanted: Sequence[int], precision: Precision, *, rows: bool = False, tick: Callable[[], None] = lambda: None
+    ) -> None:
         self.graph, self.wanted, self.precision = graph, tuple(wanted), precision
         self.storage, self.steps = Storage(), Steps()
         self.constants: list[tuple[Array, Data]] = []
@@ -110,11 +117,14 @@ class Lowering:
         self._rows = needed_rows(graph, self.wanted)
         self.cost = sum(cost(graph, row) for row in self._rows)
         """Scalar operations for one sample."""
+        # Loops are short whatever they run over: what takes time to compile is nodes.
+        self.large = len(self._rows) > LARGE
         self._block_nodes = per_block(graph)
         self._users: dict[int, list[int]] = {}
         for node, _, operands, _ in self._rows:
             for operand in dict.fromkeys(operands):
                 self._users.setdefault(operand, []).append(node)
+        self._smalls: dict[int, bool] = {}
         self._groups: dict[Stage | tuple[Stage, tuple[int, ...]], _Group] = {}
         self._group_of: dict[int, _Group] = {}
         self._pending: dict[int, int] = {}
@@ -122,13 +132,14 @@ class Lowering:
         self._absorbing = self._products_to_absorb()
         self._absorbed = set(self._absorbing.values())
         self._blockwise = self._block_operands()
-        self._run()
+        self._run(tick)
 
-    def _run(self) -> None:
+    def _run(self, tick: Callable[[], None]) -> None:
         for node in (*self.graph.leaves, *self.graph.constants):
             if node in self._users or node in self.wanted:
                 self._leaf(node)
         for row in self._rows:
+            tick()
             self._visit(row)
         for group in list(self._groups.values()):
             self._close(group)
@@ -170,7 +181,7 @@ class Lowering:
     def _block_operands(self) -> set[int]:
         """Nodes that sums over whole blocks read: their values are kept for all tiles."""
         found: set[int] = set()
-        for node, op, operands, _ in reversed(self._rows):
+        for node, op, _, _ in reversed(self._rows):
             if self.is_blockwise(node) or (node in found and op in MOVEMENT):
                 found.update(self._read_by(node))
         return found
@@ -199,12 +210,14 @@ class Lowering:
         return self.graph.arguments(node if product is None else product)
 
     def _small(self, node: int) -> bool:
-        op = self.graph.op(node)
-        row = (node, op, self.graph.arguments(node), self.graph.attributes.get(node, {}))
-        return cost(self.graph, row) < (LOOP if op.elementwise else SUMMED if op in OVER_SAMPLES else SMALL)
+        if node not in self._smalls:
+            op = self.graph.op(node)
+            row = (node, op, self.graph.arguments(node), NO_ATTRIBUTES)
+            self._smalls[node] = cost(self.graph, row) < (LOOP if op.elementwise else SUMMED if op in OVER_SAMPLES else SMALL)
+        return self._smalls[node]
 
     def _visit(self, row: Row) -> None:
-        node, op, operands, _ = row
+        node, op, _, _ = row
         if node in self._absorbed:
             return
         if op in MOVEMENT and self._alias(node, row):
@@ -255,7 +268,7 @@ class Lowering:
         # A sum over samples is made where its terms are, whatever becomes of it.
         stage = Stage.SAMPLES if op in OVER_SAMPLES else self.stage(node)
         group = self._group(stage, stage)
-        if group.cells.weight > PIECE:
+        if group.cells.weight > (LONG_PIECE if self.large else PIECE):
             self._close(group)
             group = self._group(stage, stage)
         self._settle(operands, group)
@@ -417,16 +430,16 @@ class Lowering:
 def cost(graph: Graph, row: Row) -> int:
     """Scalar operations of a node that is taken apart."""
     node, op, operands, _ = row
-    count = size(graph.shape(node))
     if op in MOVEMENT:
         return 0
+    count = size(graph.types[node].shape)
     if op in (matmul, matmul_samples):
         return count * graph.shape(operands[0])[-1]
     if op is take:
         return count * size(graph.shape(operands[0]))
     if op in (scatter_add, scatter_add_samples):
         return count * size(graph.shape(operands[1]))
-    return max([count, *(size(graph.shape(k)) for k in operands)])
+    return count if op.elementwise else max(count, size(graph.shape(operands[0])))
 
 
 __all__ = ["Lowering", "Stage", "Steps", "cost"]
