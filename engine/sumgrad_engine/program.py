@@ -118,16 +118,16 @@ class GradientProgram:
 
     @cached_property
     def _loss(self) -> tuple[Plan, list[int]]:
-        return _planned(_derived(self.graph, self.layout, "loss"))
+        return _planned(derived(self.graph, self.layout, "loss"))
 
     @cached_property
     def _penalty(self) -> tuple[Plan, list[int]]:
-        return _planned(_derived(self.graph, self.layout, "penalty"))
+        return _planned(derived(self.graph, self.layout, "penalty"))
 
     def _compiled(self, output: str, graph: Graph, layout: Layout) -> Kernel:
         names = " ".join(repr(name) for name, _ in layout.grads)
         what = f"gradient of {output} {graph.digest} {names}"
-        return native.compiler().kernel(what, self.options.precision, lambda: native.Job(*_derived(graph, layout, output)))
+        return native.compiler().kernel(what, self.options.precision, lambda: native.Job(*derived(graph, layout, output)))
 
     def partial(
         self,
@@ -230,7 +230,7 @@ def finish(layout: Layout, total: Vector, penalty: Vector | None, samples: int, 
 
 
 @paused_collector()
-def _derived(graph: Graph, layout: Layout, output: str) -> tuple[Graph, list[int]]:
+def derived(graph: Graph, layout: Layout, output: str) -> tuple[Graph, list[int]]:
     """The graph of value, metrics and gradients of the loss or the penalty, and their nodes in the order of the layout."""
     builder = Simplifier()
     ids = replay(graph, builder)
