@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,14 +17,20 @@ __all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
 
 FloatArray: TypeAlias = NDArray[np.float64]
 LearningRate: TypeAlias = float | Callable[[int], float]
+MANY = 64
+"""So many scalars are updated as one array."""
 
 
 class Optimizer(ABC):
     """What all optimisers share: the step count, the learning rate and the walk over the parameters."""
 
+    elementwise: ClassVar[bool] = False
+    """Whether `update` treats every element alike, whatever its name: then many scalars may be updated as one array."""
+
     def __init__(self, learning_rate: LearningRate) -> None:
         self.learning_rate = learning_rate
         self.steps = 0
+        self._together: tuple[str, ...] = ()
 
     def step(self, params: Mapping[str, ArrayLike], grads: Mapping[str, ArrayLike]) -> dict[str, FloatArray]:
         """New parameters, one step down the gradient.
@@ -37,7 +43,28 @@ class Optimizer(ABC):
             raise KeyError(f"gradients of parameters that were not given: {', '.join(unknown)}")
         rate = self.learning_rate(self.steps) if callable(self.learning_rate) else self.learning_rate
         self.steps += 1
-        return {name: self._stepped(name, value, grads.get(name), rate) for name, value in params.items()}
+        found = self._stepped_together(params, grads, rate)
+        for name, value in params.items():
+            if name not in found:
+                found[name] = self._stepped(name, value, grads.get(name), rate)
+        return found if len(self._together) in (0, len(params)) else {name: found[name] for name in params}
+
+    def _stepped_together(self, params: Mapping[str, ArrayLike], grads: Mapping[str, ArrayLike], rate: float) -> dict[str, FloatArray]:
+        """Scalars, if there are many, as one array: a network may be written in a hundred thousand of them."""
+        if self.steps == 1 and self.elementwise:
+            scalars = tuple(name for name, value in params.items() if name in grads and np.shape(value) == ())
+            self._together = scalars if len(scalars) >= MANY else ()
+        names = self._together
+        if not names:
+            return {}
+        try:
+            values, slopes = (np.fromiter(map(float, [of[name] for name in names]), np.float64, len(names)) for of in (params, grads))  # type: ignore[arg-type]
+        except KeyError as error:
+            raise ValueError(
+                f"this optimiser keeps the state of {len(names)} scalars together: each step needs the gradients that the first one had, and {error} is missing"
+            ) from None
+        stepped = np.asarray(self.update("scalars", values, slopes, rate))
+        return {name: stepped[k, ...] for k, name in enumerate(names)}
 
     def _stepped(self, name: str, value: ArrayLike, grad: ArrayLike | None, rate: float) -> FloatArray:
         param = np.array(value, dtype=np.float64)
@@ -60,6 +87,8 @@ class SGD(Optimizer):
     p = p - r v, or with Nesterov's form p = p - r (g + m v): Sutskever et al., "On the importance of initialization and momentum in
     deep learning" (2013), in the arrangement that PyTorch's SGD uses.
     """
+
+    elementwise = True
 
     def __init__(self, learning_rate: LearningRate, *, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0) -> None:
         super().__init__(learning_rate)
@@ -88,6 +117,8 @@ class Adam(Optimizer):
     With gradient g (plus weight_decay * p) at step t: m = b1 m + (1 - b1) g and s = b2 s + (1 - b2) g^2, both begun at 0, and
     p = p - r (m / (1 - b1^t)) / (sqrt(s / (1 - b2^t)) + epsilon).
     """
+
+    elementwise = True
 
     def __init__(
         self,

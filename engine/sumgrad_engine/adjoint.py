@@ -45,17 +45,14 @@ class Tape:
         op, operands, attributes = self.ops[node], self.operands[node], self.attributes[node]
         g, values = found[node], tuple(data[k] for k in self.operands[node])
         seen = op.guard(g, *values) if node in masked and op.guard else values
-        for position, operand in enumerate(operands):
-            rule = op.derivative(position)
-            share = rule(g, data[node], *seen, **attributes) if rule and _is_float(data[operand]) else None
-            if share is None:
-                continue
-            if node in masked:
-                share = mask(op, g, share, values, attributes)
+        wanted = [_is_float(value) for value in values]
+        for position, share in op.shares(g, data[node], seen, attributes, wanted):
+            operand = operands[position]
+            full = mask(op, g, share, values, attributes) if node in masked else share
             if node in masked or op is where:
                 masked.add(operand)
-            share = unbroadcast(_full(share, data[node]) if op.elementwise else share, shape_of(data[operand]))
-            found[operand] = share if found[operand] is None else found[operand] + share
+            full = unbroadcast(_full(full, data[node]) if op.elementwise else full, shape_of(data[operand]))
+            found[operand] = full if found[operand] is None else found[operand] + full
 
 
 def _is_float(value: Any) -> bool:

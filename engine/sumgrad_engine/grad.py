@@ -62,15 +62,11 @@ class _Reverse:
         masked = node in self.masked
         handles = tuple(builder.node(k) for k in operands)
         seen = self._guarded(op, g, handles) if masked else handles
-        for position, operand in enumerate(operands):
-            if not self.active[operand]:
-                continue
-            rule = op.derivative(position)
-            share = rule(g, builder.node(node), *seen, **attributes) if rule else None
-            if share is not None:
-                self._contribute(node, operand, mask(op, g, share, handles, attributes) if masked else share)
-                if masked or op is where:
-                    self.masked.add(operand)
+        wanted = [self.active[k] for k in operands]
+        for position, share in op.shares(g, builder.node(node), seen, attributes, wanted):
+            self._contribute(node, operands[position], mask(op, g, share, handles, attributes) if masked else share)
+            if masked or op is where:
+                self.masked.add(operands[position])
 
     def _guarded(self, op: Op, g: Node, operands: tuple[Node, ...]) -> tuple[Node, ...]:
         """Operands as a rule may see them where parts of g mean "not taken"; what all samples share is never masked sample by sample."""

@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import compress
 from typing import Any
 
 import numpy as np
@@ -55,12 +56,26 @@ class Graph:
     @cached_property
     def inputs(self) -> tuple[Leaf, ...]:
         """Inputs in the order of their nodes."""
-        return tuple(leaf for node, leaf in self.leaves.items() if self.op(node) is input_)
+        return self._leaves_of(input_)
 
     @cached_property
     def parameters(self) -> tuple[Leaf, ...]:
         """Parameters in the order of their nodes."""
-        return tuple(leaf for node, leaf in self.leaves.items() if self.op(node) is parameter)
+        return self._leaves_of(parameter)
+
+    @cached_property
+    def parameter_shapes(self) -> dict[str, Shape]:
+        """Shapes of parameters by name."""
+        return {leaf.name: leaf.shape for leaf in self.parameters}
+
+    @cached_property
+    def parameter_arrays(self) -> list[str]:
+        """Names of the parameters that are no scalars."""
+        return [name for name, shape in self.parameter_shapes.items() if shape]
+
+    def _leaves_of(self, op: Op) -> tuple[Leaf, ...]:
+        chosen = self.opcodes[list(self.leaves)] == op.number if self.leaves else np.zeros(0, np.bool_)
+        return tuple(compress(self.leaves.values(), chosen.tolist()))
 
     @cached_property
     def digest(self) -> str:
@@ -93,7 +108,11 @@ class Graph:
 
     def node_of(self, name: str) -> int:
         """The node of the input or parameter of a name."""
-        return next(node for node, leaf in self.leaves.items() if leaf.name == name)
+        return self._nodes_by_name[name]
+
+    @cached_property
+    def _nodes_by_name(self) -> dict[str, int]:
+        return {leaf.name: node for node, leaf in self.leaves.items()}
 
     def rows(self) -> Iterable[Row]:
         """Every node, in order."""

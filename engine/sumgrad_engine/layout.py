@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,11 +34,26 @@ class Layout:
 
     def unpack(self, vector: Vector) -> tuple[float, dict[str, Array], dict[str, Array]]:
         """Value, metrics and gradients of a vector."""
-        found: list[Array] = []
-        offset = 1
-        for _, shape in (*self.metrics, *self.grads):
-            found.append(vector[offset : offset + size(shape)].reshape(shape).copy())
-            offset += size(shape)
-        names = [name for name, _ in self.metrics], [name for name, _ in self.grads]
-        metrics = dict(zip(names[0], found[: len(names[0])], strict=True))
-        return float(vector[0]), metrics, dict(zip(names[1], found[len(names[0]) :], strict=True))
+        own = vector.copy()
+        metrics = {name: own[start:stop].reshape(shape) for name, start, stop, shape in _spans(1, self.metrics)}
+        names, keys, matrices = self._grad_keys
+        grads = dict(zip(names, map(own.__getitem__, keys), strict=True))
+        for name, shape in matrices:
+            grads[name] = grads[name].reshape(shape)
+        return float(own[0]), metrics, grads
+
+    @cached_property
+    def _grad_keys(self) -> tuple[list[str], list[Any], list[tuple[str, Shape]]]:
+        """Names, what to index a partial result with for each, and which have to be reshaped then: ready for a hundred thousand scalars."""
+        spans = _spans(1 + sum(size(shape) for _, shape in self.metrics), self.grads)
+        keys = [slice(start, stop) if shape else (start, ...) for _, start, stop, shape in spans]
+        return [name for name, *_ in spans], keys, [(name, shape) for name, _, _, shape in spans if len(shape) > 1]
+
+
+def _spans(offset: int, parts: Iterable[tuple[str, Shape]]) -> list[tuple[str, int, int, Shape]]:
+    """Name, first element, end and shape of parts that lie one after another."""
+    found = []
+    for name, shape in parts:
+        found.append((name, offset, offset + size(shape), shape))
+        offset += size(shape)
+    return found

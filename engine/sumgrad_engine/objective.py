@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from operator import attrgetter
 from typing import Any, Literal
 
 import numpy as np
@@ -15,7 +16,7 @@ from .ops.leaves import parameter
 from .options import Evaluator, Options, Precision
 from .program import METRIC, GradientProgram, Result, check_arrays, check_objective, conform, wanted_names
 from .trace import named_expressions, trace
-from .types import Array
+from .types import Array, DType, Leaf
 from .value import Value, as_value, topological
 
 
@@ -95,6 +96,12 @@ def fit_arrays(
     graph: Graph, params: Mapping[str, Any], data: Mapping[str, Any], precision: Precision = "f64"
 ) -> tuple[dict[str, Array], dict[str, Array], int]:
     """Parameters and inputs as the evaluator needs them, and the number of samples. Raises InputError naming the field."""
+    if (samples := _fitting(graph, params, data, precision)) is not None:
+        return (
+            dict(zip(graph.parameter_shapes, map(params.__getitem__, graph.parameter_shapes), strict=True)),
+            {leaf.name: data[leaf.name] for leaf in graph.inputs},
+            samples,
+        )
     given = {name: _array(f"parameters.{name}", value) for name, value in params.items()}
     columns = {name: _array(f"inputs.{name}", value) for name, value in data.items()}
     samples = check_arrays(graph, given, columns)
@@ -103,6 +110,41 @@ def fit_arrays(
         {leaf.name: conform(leaf, columns[leaf.name], precision) for leaf in graph.inputs},
         samples,
     )
+
+
+_SHAPE, _DTYPE = attrgetter("shape"), attrgetter("dtype")
+_FLOATS = {np.dtype(np.float64)}
+_ARRAYS = {np.ndarray}
+
+
+def _fitting(graph: Graph, params: Mapping[str, Any], data: Mapping[str, Any], precision: Precision) -> int | None:
+    """The number of samples if nothing has to be converted, as in every step but the first of a fit; None where it must be looked at closely.
+
+    For a hundred thousand scalar parameters every look at one counts: `map` and `set` look at all of them without a step of Python for each.
+    """
+    shapes = graph.parameter_shapes
+    if params.keys() != shapes.keys() or len(data) != len(graph.inputs):
+        return None
+    arrays = list(map(params.__getitem__, shapes))
+    if arrays and (set(map(type, arrays)) != _ARRAYS or set(map(_DTYPE, arrays)) != _FLOATS):
+        return None
+    if list(map(_SHAPE, arrays)) != list(shapes.values()) or not all(params[name].flags.c_contiguous for name in graph.parameter_arrays):
+        return None
+    return _samples(graph.inputs, data, precision)
+
+
+def _samples(leaves: Sequence[Leaf], data: Mapping[str, Any], precision: Precision) -> int | None:
+    """The number of samples of inputs that are as the evaluator needs them, else None; 1 without inputs."""
+    samples = None
+    for leaf in leaves:
+        array = data.get(leaf.name)
+        wanted = np.float32 if precision == "f32" and leaf.dtype is DType.FLOAT else leaf.dtype.numpy
+        if type(array) is not np.ndarray or array.dtype != wanted or array.shape[1:] != leaf.shape or not array.flags.c_contiguous:
+            return None
+        if array.ndim == 0 or len(array) == 0 or len(array) != (samples or len(array)):
+            return None
+        samples = len(array)
+    return 1 if samples is None else samples
 
 
 def _array(field: str, value: Any) -> Array:

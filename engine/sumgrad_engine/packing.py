@@ -46,7 +46,11 @@ class Packing:
         """The parameters of the packed graph."""
         if not self._vectors:
             return params
-        vectors = {vector: np.array([params[name] for name in names]) for vector, names in self._vectors.items()}
+        # `item` and `map` are C: a scalar takes 40 ns, where np.array of a list of scalar arrays takes several times as long.
+        vectors = {
+            vector: np.fromiter(map(np.ndarray.item, map(params.__getitem__, names)), np.float64, len(names))
+            for vector, names in self._vectors.items()
+        }
         return {**params, **vectors}
 
     def unpacked(self, vector: Array) -> Array:

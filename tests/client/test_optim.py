@@ -123,3 +123,29 @@ def test_impossible_settings_are_errors() -> None:
         SGD(0.1, nesterov=True)
     with pytest.raises(ValueError, match="betas"):
         Adam(betas=(1.0, 0.9))
+
+
+@pytest.mark.parametrize("make", [lambda: sg.optim.SGD(0.1, momentum=0.9), lambda: sg.optim.Adam(0.1), lambda: sg.optim.AdamW(0.1)])
+def test_many_scalars_are_stepped_together(make: Any) -> None:
+    """A hundred scalars move as the elements of one array do, beside an array and a scalar without a gradient; the order of names stays."""
+    random = np.random.default_rng(0)
+    values, slopes = random.normal(size=100), random.normal(size=(3, 100))
+    together, apart = make(), make()
+    params: dict[str, Any] = {"still": 5.0, **{f"p{k}": value for k, value in enumerate(values)}, "array": values}
+    array = {"array": values}
+    for slope in slopes:
+        params = together.step(params, {**{f"p{k}": g for k, g in enumerate(slope)}, "array": slope})
+        array = apart.step(array, {"array": slope})
+    assert list(params) == ["still", *(f"p{k}" for k in range(100)), "array"]
+    assert params["still"] == 5.0
+    np.testing.assert_array_equal([params[f"p{k}"] for k in range(100)], array["array"])
+    np.testing.assert_array_equal(params["array"], array["array"])
+
+
+def test_scalars_that_lose_their_gradients() -> None:
+    """The state of scalars that are stepped together can't be taken apart."""
+    optimizer = sg.optim.SGD(0.1, momentum=0.9)
+    params = {f"p{k}": 1.0 for k in range(80)}
+    params = optimizer.step(params, dict.fromkeys(params, 1.0))
+    with pytest.raises(ValueError, match="p7"):
+        optimizer.step(params, {name: 1.0 for name in params if name != "p7"})

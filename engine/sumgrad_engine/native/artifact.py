@@ -60,6 +60,8 @@ class Plan:
     """Bytes of each space."""
     call_blocks: int
     """Blocks of one call: a power of two."""
+    lanes: int
+    """Samples side by side: rows of a last block are padded to a multiple of this."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,9 +189,9 @@ def _call_plan(lowering: Lowering, geometry: Geometry, driver: Driver) -> Plan:
     nbytes["block"] *= geometry.tiles
     nbytes["lanes"] = lowering.accumulator_count * LANES * 8
     blocks = MAX_CALL_BLOCKS
-    while blocks > 1 and blocks * BLOCK * lowering.cost > CALL_OPERATIONS:
+    while blocks > 1 and blocks * BLOCK * lowering.operations > CALL_OPERATIONS:
         blocks //= 2
-    return Plan(tuple(slots), tuple(_inputs(lowering)), tuple(_outputs(lowering)), driver.width, nbytes, blocks)
+    return Plan(tuple(slots), tuple(_inputs(lowering)), tuple(_outputs(lowering)), driver.width, nbytes, blocks, lowering.precision.lanes)
 
 
 def _constants(lowering: Lowering, geometry: Geometry) -> npt.NDArray[np.uint8]:

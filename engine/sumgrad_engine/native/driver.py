@@ -12,7 +12,7 @@ from .lanes import F64, Function, Lanes, Module
 from .storage import ARGUMENTS, LANES, POINTERS, SIGNATURE, Array, Frame, Geometry, Ramp, Space
 
 PADDING = 64
-"""Rows of a last block are padded to a multiple of this: as many samples as any loop takes at a time."""
+"""Samples that any loop takes at a time at most: a tile has no fewer."""
 RUN_POINTERS = (*POINTERS, "bases", "tails", "targets", "slots")
 RUN_SIGNATURE = (*(("ptr", f"%{p}") for p in RUN_POINTERS), ("i64", "%samples"))
 """Parameters of `run`: arrays of pointers to inputs, to their padded last rows and to results, and room for vectors of sums."""
@@ -86,7 +86,7 @@ class _Run:
     def _point(self, first: str, count: str) -> None:
         """Rows of this block: those of the arrays, or of the padded copies that a last block of odd length has."""
         function, driver = self.function, self.driver
-        odd = function.emit(f"icmp ne i64 {function.emit(f'and i64 {count}, {PADDING - 1}')}, 0")
+        odd = function.emit(f"icmp ne i64 {function.emit(f'and i64 {count}, {driver.geometry.precision.lanes - 1}')}, 0")
         if driver.inputs:
             with function.loop(str(driver.inputs)) as k:
                 moved = self._moved("%bases", k, driver.input_bytes, first)

@@ -14,7 +14,7 @@ from ..errors import Cancelled
 from ..types import Array
 from . import IndexRangeError
 from .artifact import Artifact, Column, Plan
-from .driver import PADDING, RUN_POINTERS
+from .driver import RUN_POINTERS
 from .machine import Library
 from .storage import LANES, POINTERS
 
@@ -102,7 +102,7 @@ class _Workspace:
             last = column[(len(column) - 1) // BLOCK * BLOCK :]
             count = len(last)
             room[:count] = last
-            room[count : -(-count // PADDING) * PADDING] = last[-1]
+            room[count : -(-count // plan.lanes) * plan.lanes] = last[-1]
 
 
 class _Call:
@@ -127,7 +127,7 @@ class _Call:
         columns = [_rows(inputs[column.name], column, start, stop) for column in plan.inputs]
         for number, rows in enumerate(columns):
             workspace.bases[number] = address(rows)
-        if (stop - start) % PADDING:
+        if (stop - start) % plan.lanes:
             workspace.pad(plan, columns)
         for number, result in enumerate(results):
             workspace.targets[number] = address(result)

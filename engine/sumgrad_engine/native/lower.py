@@ -48,7 +48,7 @@ LONG_PIECE = 800
 """The same for large graphs: fewer values go through memory, and there is less to compile."""
 LARGE = 4000
 """A graph of more nodes is compiled with less care: the time that compiling takes counts for more than the time of the code."""
-WIDE = 4096
+WIDE = 512
 """Sums of products with more elements are made at the end of a block, in registers, instead of in lanes of memory after each tile."""
 
 
@@ -115,7 +115,7 @@ class Lowering:
         self.summed = () if rows else self.wanted
         """Nodes whose results are the same for all samples: sums, and what follows from them or from parameters."""
         self._rows = needed_rows(graph, self.wanted)
-        self.cost = sum(cost(graph, row) for row in self._rows)
+        self.operations = sum(operations(graph, row) for row in self._rows if graph.per_sample[row[0]] or row[1] in OVER_SAMPLES)
         """Scalar operations for one sample."""
         # Loops are short whatever they run over: what takes time to compile is nodes.
         self.large = len(self._rows) > LARGE
@@ -425,6 +425,12 @@ class Lowering:
     def steps_in(self, space: Space) -> list[Step]:
         """The steps that compute what lies in a space."""
         return {Space.SHARED: self.steps.shared, Space.SUMS: self.steps.sums}.get(space, self.steps.tile)
+
+
+def operations(graph: Graph, row: Row) -> int:
+    """Scalar operations of a node that is a loop."""
+    chooses = row[1] in (take, scatter_add, scatter_add_samples)
+    return max(size(graph.shape(row[0])), size(graph.shape(row[2][0]))) if chooses else cost(graph, row)
 
 
 def cost(graph: Graph, row: Row) -> int:

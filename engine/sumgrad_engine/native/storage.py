@@ -186,6 +186,8 @@ class Frame:
         self.function, self.lanes, self.geometry = function, lanes, geometry
         self.first = "%first"
         """The first sample of the tile at hand, in its block."""
+        self.last: str | None = None
+        """The last vector of samples of the tile, in loops that may go beyond it."""
 
     @contextmanager
     def samples(self, vectors: int = 1) -> Iterator[str]:
@@ -197,8 +199,11 @@ class Frame:
         rest = function.emit(f"sub nsw i64 %count, {self.first}")
         below = function.emit(f"icmp slt i64 {rest}, {self.geometry.tile}")
         limit = function.emit(f"select i1 {below}, i64 {rest}, i64 {self.geometry.tile}")
+        # Rows of inputs end with the last vector that holds samples: what lies beyond is replaced by that vector.
+        self.last = function.emit(f"and i64 {function.emit(f'sub nsw i64 {limit}, 1')}, -{self.lanes.width}") if vectors > 1 else None
         with function.loop(limit, self.lanes.width * vectors) as sample:
             yield sample
+        self.last = None
 
     def vector(self, letter: str, lanes: Lanes | None = None) -> str:
         """The type of a value in registers."""
@@ -233,6 +238,9 @@ class Frame:
         """Inputs lie as the user has them, sample after sample."""
         function = self.function
         base = function.once(f"load ptr, ptr {function.offset('%inputs', str(8 * array.leaf))}, align 8")
+        if self.last is not None:
+            function.module.declarations["llvm.smin.i64"] = "declare i64 @llvm.smin.i64(i64, i64)"
+            sample = function.once(f"call i64 @llvm.smin.i64(i64 {sample}, i64 {self.last})")
         row = function.times(function.plus(self.first, sample), self.geometry.row_elements[array.leaf] * item)
         return function.offset(function.offset(base, row), function.times(index, item))
 

@@ -6,7 +6,7 @@ per-sample shape.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -154,17 +154,16 @@ def _concat_forward(arrays: Arrays, leads: Leads, attributes: Attributes) -> Arr
     return np.concatenate(_with_lead(arrays, leads), axis=attributes["axis"][0] + max(leads))
 
 
-def _concat_rule(position: int) -> Any:
-    """The part of g that belongs to the operand at a position."""
-
-    def rule(g: Any, y: Any, *operands: Any, axis: tuple[int, ...]) -> Any:
-        start = sum(shape_of(operand)[axis[0]] for operand in operands[:position])
-        shape = shape_of(operands[position])
-        starts = tuple(start if i == axis[0] else 0 for i in range(len(shape)))
-        stops = tuple(first + extent for first, extent in zip(starts, shape, strict=True))
-        return slice_(g, start=starts, stop=stops, step=(1,) * len(shape))
-
-    return rule
+def _concat_rule(g: Any, y: Any, *operands: Any, axis: tuple[int, ...]) -> Iterator[Any]:
+    """For each operand its part of g."""
+    (along,) = axis
+    first, last = [0] * len(shape_of(g)), list(shape_of(g))
+    step = (1,) * len(last)
+    last[along] = 0
+    for operand in operands:
+        first[along] = last[along]
+        last[along] += shape_of(operand)[along]
+        yield slice_(g, start=tuple(first), stop=tuple(last), step=step)
 
 
 concat: Op = Op(

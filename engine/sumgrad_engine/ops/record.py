@@ -6,7 +6,7 @@ expressions (graph nodes, Values) it builds. So a derivative is written once, in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -48,7 +48,8 @@ class Op:
     """One op.
 
     `kinds` has a letter an operand: f float, i integer, b boolean, * any; a trailing "..." allows any number of the last. `derivatives` has a
-    rule an operand, None where the operand is not differentiable; an op of any number of operands has one function from position to rule. `domain` bounds what tests sample, per operand.
+    rule an operand, None where the operand is not differentiable; an op of any number of operands has one rule,
+    which gives the share of each in turn. `domain` bounds what tests sample, per operand.
     """
 
     name: str
@@ -96,12 +97,17 @@ class Op:
         """The letters of that many operands."""
         return self.kinds if not self.variadic else self.kinds[0] * count
 
-    def derivative(self, position: int) -> Derivative | None:
-        """The rule for the operand at a position."""
+    def shares(self, g: Any, y: Any, operands: Sequence[Any], attributes: Attributes, wanted: Sequence[bool]) -> Iterator[tuple[int, Any]]:
+        """What the cotangent g of y hands on: the position of each wanted operand that gets a share, and its share."""
         if self.variadic:
-            make_rule = self.derivatives[0]
-            return make_rule(position) if make_rule else None
-        return self.derivatives[position]
+            (rule,) = self.derivatives
+            if rule:
+                yield from ((k, share) for k, share in enumerate(rule(g, y, *operands, **attributes)) if wanted[k])
+            return
+        for position, rule in enumerate(self.derivatives):
+            share = rule(g, y, *operands, **attributes) if rule and wanted[position] else None
+            if share is not None:
+                yield position, share
 
     def accepts(self, count: int) -> bool:
         """Whether it takes that many operands."""
