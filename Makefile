@@ -1,11 +1,13 @@
 # make demo   sets everything up and runs the main job
 # make test   sets everything up and passes the tests
+# make bench  sets up another environment, with other libraries, and measures sumgrad beside them; BENCH="a f --quick" chooses
 # make check  lint, format, types, layers
 # make proto  makes the Python code of the .proto files again
 # make format puts the code into the form that make check wants
 SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
+BENCH_BIN := .venv-bench/bin
 # The first of these that is Python 3.11 or newer; PYTHON=... chooses another.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$p; break; }; done)
 TOOLS_VERSION := 1.66.2
@@ -13,13 +15,16 @@ PROTO_STAMP := .stamps/proto-$(TOOLS_VERSION)
 PROTO_OUT ?= proto
 PROTOS := proto/sumgrad_proto/v1/graph.proto proto/sumgrad_proto/v1/service.proto
 
-.PHONY: demo test check proto format clean
+.PHONY: demo test bench check proto format clean
 
 demo: .stamps/demo
 	$(BIN)/sumgrad demo
 
 test: .stamps/dev $(PROTO_STAMP)
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+
+bench: .stamps/bench
+	$(BENCH_BIN)/python -m benchmarks $(BENCH)
 
 check: .stamps/dev
 	$(BIN)/ruff check .
@@ -37,7 +42,7 @@ proto: $(PROTO_STAMP)
 	.stamps/proto-venv/bin/python -m grpc_tools.protoc -I proto --python_out=$(PROTO_OUT) --pyi_out=$(PROTO_OUT) --grpc_python_out=$(PROTO_OUT) $(PROTOS)
 
 clean:
-	rm -rf $(VENV) .stamps dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-bench .stamps dist build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "sumgrad needs Python 3.11 or newer: install it, or say make PYTHON=/path/to/python3.11" >&2; exit 1; }
@@ -52,6 +57,12 @@ $(BIN)/python:
 	$(BIN)/python -m pip install --quiet --requirement requirements-dev.lock
 	$(BIN)/python -m pip install --quiet --no-deps --editable .
 	@mkdir -p .stamps && touch $@ .stamps/demo
+
+.stamps/bench: pyproject.toml benchmarks/requirements.txt | $(BIN)/python
+	$(BIN)/python -m venv .venv-bench
+	$(BENCH_BIN)/python -m pip install --quiet --upgrade pip
+	$(BENCH_BIN)/python -m pip install --quiet --requirement benchmarks/requirements.txt --editable '.[server]'
+	@mkdir -p .stamps && touch $@
 
 $(PROTO_STAMP): | $(BIN)/python
 	@mkdir -p .stamps
