@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -125,7 +126,7 @@ def test_impossible_settings_are_errors() -> None:
         Adam(betas=(1.0, 0.9))
 
 
-@pytest.mark.parametrize("make", [lambda: sg.optim.SGD(0.1, momentum=0.9), lambda: sg.optim.Adam(0.1), lambda: sg.optim.AdamW(0.1)])
+@pytest.mark.parametrize("make", [lambda: SGD(0.1, momentum=0.9), lambda: Adam(0.1), lambda: AdamW(0.1)])
 def test_many_scalars_are_stepped_together(make: Any) -> None:
     """A hundred scalars move as the elements of one array do, beside an array and a scalar without a gradient; the order of names stays."""
     random = np.random.default_rng(0)
@@ -144,7 +145,7 @@ def test_many_scalars_are_stepped_together(make: Any) -> None:
 
 def test_scalars_that_lose_their_gradients() -> None:
     """The state of scalars that are stepped together can't be taken apart."""
-    optimizer = sg.optim.SGD(0.1, momentum=0.9)
+    optimizer = SGD(0.1, momentum=0.9)
     params = {f"p{k}": 1.0 for k in range(80)}
     params = optimizer.step(params, dict.fromkeys(params, 1.0))
     with pytest.raises(ValueError, match="p7"):
