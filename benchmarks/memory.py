@@ -28,7 +28,6 @@ NAMES = (
     "JAX, scan over columns",
     "PyTorch, eager by rows",
     "PyTorch, eager by columns",
-    "CasADi, map",
     "autograd",
 )
 WORKS = (0, 3, 8)
