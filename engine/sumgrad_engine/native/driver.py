@@ -117,6 +117,8 @@ class _Run:
                 place = function.emit(f"getelementptr inbounds double, ptr %lanes, i64 {k}")
                 function.do(f"store <8 x double> splat (double -0.0), ptr {place}, align 64")
         for array in self.driver.zeroed:
+            if array.index.size == 0:
+                continue
             with function.loop(str(array.index.size)) as k:
                 self.frame.store(self.frame.lanes.number(0.0), array, function.plus(k, str(int(array.index.flat[0]))), "0")
 

@@ -109,6 +109,9 @@ class Unpack:
         function, letter, count = frame.function, self.array.letter, self.array.index.size
         of = {"f": geometry.precision.float, "i": "i64", "b": "i1"}[letter]
         base = function.emit(f"load ptr, ptr {function.emit(f'getelementptr inbounds ptr, ptr %outputs, i64 {self.number}')}, align 8")
+        if not count:
+            function.define(name, SIGNATURE)
+            return
         with frame.samples() as sample, function.loop(str(count)) as k:
             value = frame.load(self.array, frame.at(self.ramp, k), sample)
             for lane in range(frame.lanes.width):

@@ -19,7 +19,6 @@ from ..shapes import size
 from .cells import product_operands
 from .driver import fold_lanes
 from .lanes import F32, F64, Lanes, Module
-from .nests import transposed
 from .piece import frame_of
 from .storage import LANES, SIGNATURE, Array, Frame, Geometry, Indices, Ramp, Space
 
@@ -130,8 +129,9 @@ class Product:
         frame = frame_of(module, geometry, self.target.array.space)
         function = frame.function
         depth = self.extents[2]
-        self._part(frame, "0", str(min(depth, DEPTH)), fresh=True)
-        if depth > DEPTH:
+        if size(self.extents[:2]):
+            self._part(frame, "0", str(min(depth, DEPTH)), fresh=True)
+        if size(self.extents[:2]) and depth > DEPTH:
             with function.loop(str(depth), DEPTH, str(DEPTH)) as start:
                 stop = function.plus(start, str(DEPTH))
                 over = function.emit(f"icmp slt i64 {stop}, {depth}")
@@ -159,7 +159,7 @@ class Product:
         rights = [function.plus(frame.at(self.right.outer, o), frame.at(self.right.side, column)) for column in columns]
         lefts = [function.plus(frame.at(self.left.outer, o), frame.at(self.left.side, column)) for column in columns]
         cells = [(target, s) for target in targets for s in samples]
-        totals = [function.variable(of, lanes.number(-0.0) if fresh else frame.load(self.target.array, target, s)) for target, s in cells]
+        totals = [function.variable(of, lanes.number(-0.0 if self.extents[2] else 0.0) if fresh else frame.load(self.target.array, target, s)) for target, s in cells]
         if self.extents[2]:
             with function.loop(terms[1], 1, terms[0]) as k:
                 self._terms(frame, k, lefts, rights, samples, totals)
@@ -223,8 +223,8 @@ class SampleSum:
         frame = frame_of(module, geometry, Space.TILE)
         outer, rows, columns, _ = self.extents
         height, width = (8, 1) if self.right is None or self.paired else geometry.sum_tile
-        with frame.function.loop(str(outer)) as o:
-            for i, tall in _spans(frame, rows, height):
+        with frame.function.loop(str(max(1, outer))) as o:
+            for i, tall in _spans(frame, rows if outer else 0, height):
                 with i as top:
                     for j, wide in _spans(frame, columns, width):
                         with j as start:
@@ -312,11 +312,14 @@ class SampleSum:
         function.put(lanes.float, lanes.select(mask, after, before) if mask else after, total)
 
     def _lanes(self, frame: Frame, total: str) -> str:
-        """The eight lanes of a sum, in f64."""
+        """The eight lanes of a sum, in f64: of sixteen f32 lanes the upper half is added onto the lower."""
         if frame.lanes.precision is F64:
             return total
-        low, high = _eights(frame, total)
-        return frame.function.emit(f"fadd <8 x double> {low}, {high}")
+        function, parts = frame.function, []
+        for start in (0, LANES):
+            mask = ", ".join(f"i32 {start + k}" for k in range(LANES))
+            parts.append(function.emit(f"shufflevector <16 x float> {total}, <16 x float> poison, <8 x i32> <{mask}>"))
+        return function.emit(f"fpext <8 x float> {function.emit(f'fadd <8 x float> {parts[0]}, {parts[1]}')} to <8 x double>")
 
     def _keep(self, frame: Frame, place: str, value: str) -> None:
         """Lanes go back to their accumulator, from which an f64 sum started and to which an f32 sum is added."""
@@ -336,15 +339,26 @@ class SampleSum:
 
 
 def _folded(frame: Frame, values: Sequence[str]) -> list[str]:
-    """The sums of lanes, in the order of `fold_lanes`."""
-    function = frame.function
-    if len(values) < LANES:
-        return [fold_lanes(function, value) for value in values]
-    rows = transposed(Frame(function, Lanes(function, F64, LANES), frame.geometry), list(values))
-    while len(rows) > 1:
-        half = len(rows) // 2
-        rows = [function.emit(f"fadd <8 x double> {a}, {b}") for a, b in zip(rows[:half], rows[half:], strict=True)]
-    return [function.emit(f"extractelement <8 x double> {rows[0]}, i64 {k}") for k in range(LANES)]
+    """The sums of lanes, in the order of `fold_lanes`: pairs of vectors are folded into one, until one holds a sum in each lane."""
+    function, width, vectors = frame.function, LANES, list(values)
+    if len(vectors) < LANES:
+        return [fold_lanes(function, value) for value in vectors]
+    while width > 1:
+        groups = range(0, LANES, width)
+        lower = [start + k for start in groups for k in range(width // 2)]
+        vectors = [_halves_added(frame, a, b, lower, width // 2) for a, b in zip(vectors[::2], vectors[1::2], strict=True)]
+        width //= 2
+    return [function.emit(f"extractelement <8 x double> {vectors[0]}, i64 {k}") for k in range(LANES)]
+
+
+def _halves_added(frame: Frame, a: str, b: str, lower: Sequence[int], distance: int) -> str:
+    """The lower lanes of two vectors plus the lanes at a distance above them."""
+    function, parts = frame.function, []
+    for start in (0, distance):
+        lanes = [start + k for k in lower] + [LANES + start + k for k in lower]
+        mask = ", ".join(f"i32 {k}" for k in lanes)
+        parts.append(function.emit(f"shufflevector <8 x double> {a}, <8 x double> {b}, <8 x i32> <{mask}>"))
+    return function.emit(f"fadd <8 x double> {parts[0]}, {parts[1]}")
 
 
 def _index(frame: Frame, operand: Operand, o: str, side: str) -> str:
@@ -354,16 +368,6 @@ def _index(frame: Frame, operand: Operand, o: str, side: str) -> str:
 
 def _element(frame: Frame, operand: Operand, start: str, k: str, sample: str) -> str:
     return frame.load(operand.array, frame.function.plus(start, frame.at(operand.inner, k)), sample)
-
-
-def _eights(frame: Frame, value: str) -> list[str]:
-    """Sixteen f32 as two times eight f64."""
-    function, parts = frame.function, []
-    for start in (0, 8):
-        mask = ", ".join(f"i32 {start + k}" for k in range(8))
-        half = function.emit(f"shufflevector <16 x float> {value}, <16 x float> poison, <8 x i32> <{mask}>")
-        parts.append(function.emit(f"fpext <8 x float> {half} to <8 x double>"))
-    return parts
 
 
 def _spans(frame: Frame, count: int, step: int) -> Iterator[tuple[AbstractContextManager[str], int]]:
