@@ -89,10 +89,12 @@ def places(dimension: int) -> NDArray[np.int64]:
 def _mixture_objective(params: Arrays, samples: int) -> sg.Objective:
     alpha, mu, q, lower = (sg.param(name, value) for name, value in params.items())
     components, dimension = mu.shape
-    centred = sg.input("x", shape=(dimension,)) - mu
     padded = sg.concat([np.zeros((components, 1)), lower], axis=1)
     triangle = sg.reshape(sg.take(padded, places(dimension).ravel(), axis=1), (components, dimension, dimension))
-    turned = sg.exp(q) * centred + sg.sum(triangle * sg.reshape(centred, (components, 1, dimension)), axis=2)
+    factors = triangle + np.eye(dimension) * sg.reshape(sg.exp(q), (components, 1, dimension))
+    at_mean = sg.sum(factors * sg.reshape(mu, (components, 1, dimension)), axis=2)
+    at_sample = sg.reshape(factors, (components * dimension, dimension)) @ sg.input("x", shape=(dimension,))
+    turned = sg.reshape(at_sample, (components, dimension)) - at_mean
     loss = sg.logsumexp(alpha + sg.sum(q, axis=1) - 0.5 * sg.sum(sg.square(turned), axis=1))
     squares = sg.sum(sg.square(sg.exp(q))) + sg.sum(sg.square(lower))
     prior = GAMMA**2 / 2 * squares - EXCESS * sg.sum(q)

@@ -209,7 +209,8 @@ def _pairs(operands: Sequence[Ids]) -> tuple[list[list[tuple[int, int]]], tuple[
     shape = (*a.shape[:-1], b.shape[-1])
     wide_a = np.broadcast_to(a[..., :, None, :], (*shape, a.shape[-1]))
     wide_b = np.broadcast_to(b.swapaxes(-1, -2)[..., None, :, :], (*shape, a.shape[-1]))
-    rows = zip(wide_a.reshape(-1, a.shape[-1]).tolist(), wide_b.reshape(-1, a.shape[-1]).tolist(), strict=True)
+    lists = (int(np.prod(shape, dtype=np.int64)), a.shape[-1])
+    rows = zip(wide_a.reshape(lists).tolist(), wide_b.reshape(lists).tolist(), strict=True)
     return [list(zip(left, right, strict=True)) for left, right in rows], shape
 
 

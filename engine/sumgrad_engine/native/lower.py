@@ -211,9 +211,12 @@ class Lowering:
 
     def _small(self, node: int) -> bool:
         if node not in self._smalls:
-            op = self.graph.op(node)
-            row = (node, op, self.graph.arguments(node), NO_ATTRIBUTES)
-            self._smalls[node] = cost(self.graph, row) < (LOOP if op.elementwise else SUMMED if op in OVER_SAMPLES else SMALL)
+            op, operands = self.graph.op(node), self.graph.arguments(node)
+            limit = LOOP if op.elementwise else SUMMED if op in OVER_SAMPLES else SMALL
+            # Elements of many operands are better gathered one by one.
+            many = op is concat and len(operands) > LOOP
+            moved = size(self.graph.shape(node)) if op in MOVEMENT else 0
+            self._smalls[node] = many or cost(self.graph, (node, op, operands, NO_ATTRIBUTES)) + moved < limit
         return self._smalls[node]
 
     def _visit(self, row: Row) -> None:
