@@ -50,25 +50,34 @@ def errors(name: str, x: Array, precision: Precision, wanted: Callable[[Any], An
     """Errors in units of the last place of the result, or of `near` where that is larger: near zeros of the function."""
     dtype = DTYPES[precision.name]
     x = x.astype(dtype)
-    exact = [wanted(mpmath.mpf(float(v))) for v in x]
-    difference = np.array([float(abs(mpmath.mpf(float(y)) - e)) for y, e in zip(apply(name, x, precision), exact, strict=True)])
+    with mpmath.workdps(40):
+        exact = [wanted(mpmath.mpf(float(v))) for v in x]
+        difference = np.array([float(abs(float(y) - e)) for y, e in zip(apply(name, x, precision), exact, strict=True)])
     unit = np.spacing(np.maximum(np.abs(np.array([float(e) for e in exact])), near).astype(dtype))
     return np.asarray(difference / unit.astype(float))
 
 
 def _positive(top: float) -> Array:
-    """Dense arguments where the functions change most, and others of all magnitudes."""
+    """Dense arguments where the functions change most, and others of all magnitudes; none is an integer."""
     spread = np.exp(np.random.default_rng(1).uniform(-30.0, math.log(top), 150))
-    return np.concatenate([np.linspace(0.01, 4.0, 250), spread])
+    return np.concatenate([np.linspace(0.01, 4.001, 250), spread])
 
 
 def _both(top: float) -> Array:
     return np.concatenate([_positive(top), -_positive(top)])
 
 
+def _log_gamma(x: Any) -> Any:
+    return mpmath.log(abs(mpmath.gamma(x))) if x < 1e4 else mpmath.loggamma(x)
+
+
 ACCURACY: list[tuple[str, Callable[[Any], Any], Array, float]] = [
     ("erf", mpmath.erf, _both(7.0), 0.0),
     ("erfc", mpmath.erfc, _both(9.0), 0.0),
+    ("lgamma", _log_gamma, _positive(1e30), 0.25),
+    ("lgamma", _log_gamma, -_positive(20.0), 4.0),
+    ("digamma", mpmath.digamma, _positive(1e30), 0.0),
+    ("digamma", mpmath.digamma, -_positive(50.0), 4.0),
 ]
 
 
@@ -86,7 +95,12 @@ def test_tail_of_erfc(precision: Precision, low: float, top: float) -> None:
 
 
 SPECIAL = np.array([0.0, -0.0, 1.0, 2.0, -1.0, -2.0, -3.0, -7.0, -1e20, 1e20, math.inf, -math.inf, math.nan])
-REFERENCES: dict[str, Callable[[Array], Array]] = {"erf": scipy.special.erf, "erfc": scipy.special.erfc}
+REFERENCES: dict[str, Callable[[Array], Array]] = {
+    "erf": scipy.special.erf,
+    "erfc": scipy.special.erfc,
+    "lgamma": scipy.special.gammaln,
+    "digamma": scipy.special.psi,
+}
 
 
 @pytest.mark.parametrize("precision", PAIRS, ids=lambda p: p.name)
