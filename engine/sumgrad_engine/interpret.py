@@ -201,6 +201,7 @@ def _forgettable(rows: Sequence[Row], marks: Sequence[bool], wanted: Sequence[in
     return forget
 
 
+@np.errstate(over="ignore")  # what f32 can't hold is infinite
 def conform(leaf: Leaf, array: Any, precision: Precision = "f64") -> Array:
     """An array in the evaluator's type for a leaf, row-major. Raises InputError where that would lose more than the precision of floats."""
     found = np.asarray(array)

@@ -201,6 +201,7 @@ def _constants(lowering: Lowering, geometry: Geometry) -> npt.NDArray[np.uint8]:
     return buffer
 
 
+@np.errstate(over="ignore")  # what f32 can't hold is infinite
 def _put(buffer: npt.NDArray[np.uint8], start: int, dtype: np.dtype[np.generic], value: Data) -> None:
     buffer[start : start + value.size * dtype.itemsize].view(dtype)[:] = value.ravel()
 

@@ -40,6 +40,7 @@ class Kernel:
         """Memory that one call works in."""
         return sum(self.plan.nbytes.values()) + _slot_rows(self.plan.call_blocks) * _padded(self.plan.width) * 8
 
+    @np.errstate(over="ignore")  # what f32 can't hold is infinite
     def sums(self, params: Mapping[str, Array], inputs: Mapping[str, Array], start: int, stop: int, should_stop: Stop) -> Array:
         """The tree sum over the blocks of samples start..stop-1; `start` is the first of a block. Raises Cancelled, IndexRangeError."""
         with _Call(self, params) as call:
@@ -53,6 +54,7 @@ class Kernel:
                 total.push(call.run(inputs, first, min(first + step, stop), ()).copy())
             return total.total()
 
+    @np.errstate(over="ignore")
     def rows(self, params: Mapping[str, Array], inputs: Mapping[str, Array], start: int, stop: int, should_stop: Stop) -> list[Array]:
         """The results of samples start..stop-1, each of shape (stop - start, elements). Raises Cancelled, IndexRangeError."""
         results = [np.empty((stop - start, column.count), column.dtype) for column in self.plan.outputs]

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+import numpy as np
+
 Body = Callable[..., str]
 """(lanes, *arguments) -> result: emits the body of a vector function."""
 
@@ -197,7 +199,8 @@ class Lanes:
     def number(self, value: float) -> str:
         """A float constant, rounded to the precision."""
         if self.precision is F32:
-            value = struct.unpack("f", struct.pack("f", value))[0]
+            with np.errstate(over="ignore"):
+                value = float(np.float32(value))
         return self.splat(self.precision.float, f"0x{struct.unpack('<Q', struct.pack('<d', value))[0]:016X}")
 
     def integer(self, value: int) -> str:

@@ -254,3 +254,21 @@ def test_precision_of_constants_and_parameters() -> None:
     found = objective.value_and_grad(objective.params, {"x": np.ones((4096, 2))}, evaluator="compiled", precision="f32")
     assert found.value == pytest.approx(4096 * (np.exp(1.0) + np.exp(1 / 3) + 0.1), rel=2e-7)
     assert F64.lanes == 8
+
+
+def test_numbers_that_f32_can_not_hold() -> None:
+    """They are infinite, without a warning: as inputs, as parameters and as constants."""
+    objective = sg.Objective(sg.input("x") * sg.param("w", 1e300) * 1e200)
+    found = objective.value_and_grad({"w": 1e300}, {"x": np.array([1e300, 1.0])}, evaluator="compiled", precision="f32")
+    assert found.value == np.inf
+
+
+@pytest.mark.parametrize("shape", [(0,), (0, 3), (4, 0)])
+def test_empty_arrays(shape: tuple[int, ...]) -> None:
+    """Arrays without elements give sums of nothing, and gradients without elements."""
+    x, w, z = sg.input("x", shape=shape), sg.param("w", np.ones(shape)), sg.input("z")
+    matrix = sg.param("m", np.ones((shape[-1], 40)))
+    objective = sg.Objective(sg.sum(sg.exp(x) * w) + sg.sum(x @ matrix) + z)
+    data = {"x": np.zeros((5, *shape)), "z": np.ones(5)}
+    found = objective.value_and_grad(objective.params, data, evaluator="compiled")
+    assert_agree(parts(found), parts(objective.value_and_grad(objective.params, data, evaluator="reference")))
