@@ -24,6 +24,8 @@ class Numbers:
     """The same, the first part so short that its product with an exponent is exact."""
     exponential: tuple[float, ...]
     """Q in exp(r) = 1 + r + r² Q(r), |r| <= ln(2) / 2."""
+    shifted: tuple[float, ...]
+    """The same Q for -0.1475 <= r <= 0.5475: with 0.2 taken off before n is rounded, results near 0 need no subtraction of 2^n - 1."""
     logarithm: tuple[float, ...]
     """P in log((1 + s) / (1 - s)) = 2 s + s z P(z), z = s², 0 <= s <= 0.1716."""
     wide_logarithm: tuple[float, ...]
@@ -51,6 +53,18 @@ DOUBLE = Numbers(
         2.755727362486648e-07,
         2.510522763655176e-08,
         2.0914694560351592e-09,
+    ),
+    shifted=(  # 2^-54.1 of exp(r) - 1
+        0.5000000000000001,
+        0.16666666666666602,
+        0.04166666666659252,
+        0.008333333333643124,
+        0.0013888888952759979,
+        0.00019841265906265642,
+        2.4801511653670446e-05,
+        2.7568897942412005e-06,
+        2.7200656809072004e-07,
+        2.965946359976036e-08,
     ),
     logarithm=(  # 2^-57.7
         0.666666666666667,
@@ -81,6 +95,7 @@ SINGLE = Numbers(
     ln2=(0.6931471824645996, -1.9046542121259336e-09),
     ln2_short=(0.693359375, -0.00021219444170128554),
     exponential=(0.5, 0.16666576266288757, 0.041666556149721146, 0.008363185450434685, 0.0013926191022619605),  # 2^-25.3
+    shifted=(0.5, 0.1666666567325592, 0.04166698455810547, 0.008333796635270119, 0.0013770395889878273, 0.0002312047581654042),  # 2^-28.6
     logarithm=(0.6666668653488159, 0.3998875916004181, 0.29580986499786377),  # 2^-28.6
     wide_logarithm=(0.6666666865348816, 0.3999970555305481, 0.285923570394516, 0.2170657515525818, 0.23224329948425293),  # 2^-29.9
     usual=87.0,
@@ -153,11 +168,11 @@ def tanh(l: Lanes, x: str) -> str:
     """h / (h + 1) with h = (e^(2 |x|) - 1) / 2, and the sign of x."""
     found, a = numbers(l), l.abs(x)
     a = l.select(l.lt(l.number(found.saturated), a), l.number(found.saturated), a)
-    n, bits = rounded(l, a, 2 / math.log(2))
+    n, bits = rounded(l, l.sub(a, l.number(0.1)), 2 / math.log(2))
     high, low = found.ln2
     # r is half of what is left, so that the polynomial gives (e^2r - 1) / 2 without a multiplication more.
     r = l.fma(n, l.number(-low / 2), l.fma(n, l.number(-high / 2), a))
-    halved = [c * 2.0 ** (k + 1) for k, c in enumerate(found.exponential)]
+    halved = [c * 2.0 ** (k + 1) for k, c in enumerate(found.shifted)]
     p = l.fma(l.mul(r, r), l.polynomial(r, halved), r)
     scale = power_of_two(l, bits)
     h = l.fma(scale, p, l.fma(scale, l.number(0.5), l.number(-0.5)))
