@@ -1,9 +1,8 @@
-"""lgamma, digamma and their derivatives.
+"""lgamma and its derivative, digamma.
 
 From 3.5 and 2 on, Stirling's series with a polynomial instead of its divergent tail; below, a polynomial around the zeros at 1, 2 and 1.4616, after one or
 two steps of the recurrences Gamma(x + 1) = x Gamma(x) and psi(x + 1) = psi(x) + 1 / x; for negative arguments the reflection formulas (Abramowitz and
-Stegun, 6.1.40, 6.1.17, 6.3.18, 6.3.5, 6.3.7). polygamma sums n! / (x + k)^(n + 1) and adds Euler and Maclaurin's remainder. The polynomials are minimax
-ones, found by Remez' algorithm; with each stands its largest error.
+Stegun, 6.1.40, 6.1.17, 6.3.18, 6.3.5, 6.3.7). The polynomials are minimax ones, found by Remez' algorithm; with each stands its largest error.
 """
 
 from __future__ import annotations
