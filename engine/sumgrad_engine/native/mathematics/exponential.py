@@ -231,18 +231,23 @@ def _unusual_log(l: Lanes, x: str) -> str:
 
 
 def log1p(l: Lanes, x: str) -> str:
-    """log(1 + x): the logarithm of the rounded sum, corrected by what was lost in rounding."""
+    """log(1 + x)."""
+    usual = l.copysign(log_of_sum(l, x), x)
+    top = l.number(2.0 ** (2 ** (l.precision.bits - l.precision.mantissa - 2) - 2))
+    fine = l.logical_and(l.lt(l.number(-1.0), x), l.lt(x, top))
+    return l.rarely(l.logical_not(fine), usual, lambda: l.call("log", l.add(l.number(1.0), x)))
+
+
+def log_of_sum(l: Lanes, x: str, rest: str | None = None) -> str:
+    """log(1 + x), or log(1 + x + rest) with a small rest: the logarithm of the rounded sum, corrected by what was lost in rounding; the sum must be normal."""
     one = l.number(1.0)
     u = l.add(one, x)
     b = l.sub(u, one)
     lost = l.add(l.sub(one, l.sub(u, b)), l.sub(x, b))
+    lost = lost if rest is None else l.add(lost, rest)
     e, exponent, m = _taken_apart(l, u)
     reciprocal = l.from_bits(l.integral("sub", l.to_bits(one), exponent))
-    f = l.fma(lost, reciprocal, l.sub(m, one))
-    usual = l.copysign(_log_from(l, e, f), x)
-    top = l.number(2.0 ** (2 ** (l.precision.bits - l.precision.mantissa - 2) - 2))
-    fine = l.logical_and(l.lt(l.number(-1.0), x), l.lt(x, top))
-    return l.rarely(l.logical_not(fine), usual, lambda: l.call("log", u))
+    return _log_from(l, e, l.fma(lost, reciprocal, l.sub(m, one)))
 
 
 def sigmoid(l: Lanes, x: str) -> str:
