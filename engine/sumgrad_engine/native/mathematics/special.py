@@ -12,6 +12,7 @@ import math
 from collections.abc import Sequence
 
 from ..lanes import F32, F64, Body, Lanes, Precision
+from .exponential import numbers, power_of_two, rounded
 
 _ROOT: dict[Precision, tuple[float, ...]] = {
     F64: (  # 2^-53.5
@@ -109,8 +110,8 @@ _TAIL = {F64: 26.0, F32: 9.0}
 _VANISHED = {F64: 28.0, F32: 11.0}
 """erfc(x) rounds to 0 from here on."""
 
-_SHIFT = {F64: 128.0, F32: 48.0}
-"""e^(shift - x²) is a normal number up to `_VANISHED`."""
+_SHIFT = {F64: 128, F32: 64}
+"""2^shift e^(-x²) is a normal number up to `_VANISHED`."""
 
 
 def at_most(l: Lanes, x: str, bound: float) -> str:
@@ -135,6 +136,14 @@ def erf(l: Lanes, x: str) -> str:
     return l.copysign(e, x)
 
 
+def _exponential(l: Lanes, x: str, rest: str) -> tuple[str, str]:
+    """(n, p) with e^(rest - x) = 2^n (1 + p), n in the last bits of an integer: as exp does it, without its last rounding."""
+    n, bits = rounded(l, x, -1 / math.log(2))
+    high, low = numbers(l).ln2
+    r = l.add(l.fma(n, l.number(-low), l.fma(n, l.number(-high), l.neg(x))), rest)
+    return bits, l.fma(l.mul(r, r), l.polynomial(r, numbers(l).exponential), r)
+
+
 def erfc(l: Lanes, x: str) -> str:
     """1 - erf(x), accurate where it is small."""
     a = at_most(l, l.abs(x), _VANISHED[l.precision])
@@ -147,16 +156,20 @@ def erfc(l: Lanes, x: str) -> str:
     missing = l.fma(l.neg(l.sub(a, l.sub(s, pole))), t, l.fma(l.neg(s), t, l.number(1.0)))
     twice = l.number(-2.0 * _POLE[l.precision])
     u = l.fma(l.mul(t, missing), twice, l.fma(t, twice, l.number(1.0)))
-    first, *rest = _SCALED[l.precision]
-    scaled = l.mul(t, l.fma(u, two_chains(l, u, rest), l.number(first)))
-    scaled = l.fma(l.sub(missing, lost), scaled, scaled)
-    usual = l.mul(l.call("exp", l.neg(square)), scaled)
+    # The last steps one by one: even and odd powers cancel for large x.
+    found = two_chains(l, u, _SCALED[l.precision][3:])
+    for coefficient in reversed(_SCALED[l.precision][:3]):
+        found = l.fma(u, found, l.number(coefficient))
+    scaled = l.mul(t, found)
+    n, p = _exponential(l, square, l.sub(missing, lost))
+    scaled = l.fma(scaled, p, scaled)
 
     def tail() -> str:
-        # The shift is so round that the sum is exact.
+        """Two steps to where a power of two is subnormal; only the second one rounds."""
         shift = _SHIFT[l.precision]
-        return l.mul(l.mul(l.call("exp", l.sub(l.number(shift), square)), scaled), l.number(math.exp(-shift)))
+        return l.mul(l.mul(scaled, power_of_two(l, l.integral("add", n, l.integer(shift)))), l.number(2.0**-shift))
 
+    usual = l.mul(scaled, power_of_two(l, n))
     found = l.rarely(l.lt(l.number(_TAIL[l.precision]), a), usual, tail)
     return l.select(l.lt(x, l.number(0.0)), l.sub(l.number(2.0), found), found)
 
