@@ -36,6 +36,8 @@ class Numbers:
     """exp(x) is infinite from here on, and 0 from minus this."""
     saturated: float
     """tanh(x) rounds to 1 from here on."""
+    lost: float
+    """The last bit of e^x is as large as 1, or nearly so."""
 
 
 DOUBLE = Numbers(
@@ -90,6 +92,7 @@ DOUBLE = Numbers(
     usual=708.0,
     extreme=760.0,
     saturated=20.0,
+    lost=36.0,
 )
 SINGLE = Numbers(
     ln2=(0.6931471824645996, -1.9046542121259336e-09),
@@ -101,6 +104,7 @@ SINGLE = Numbers(
     usual=87.0,
     extreme=110.0,
     saturated=10.0,
+    lost=16.0,
 )
 
 
@@ -169,14 +173,17 @@ def tanh(l: Lanes, x: str) -> str:
     found, a = numbers(l), l.abs(x)
     a = l.select(l.lt(l.number(found.saturated), a), l.number(found.saturated), a)
     n, bits = rounded(l, l.sub(a, l.number(0.1)), 2 / math.log(2))
-    high, low = found.ln2
     # r is half of what is left, so that the polynomial gives (e^2r - 1) / 2 without a multiplication more.
-    r = l.fma(n, l.number(-low / 2), l.fma(n, l.number(-high / 2), a))
+    # What ln 2 has beyond a float is left out: it is at most 0.2 ulp for n = 1, and counts for less and less beyond.
+    r = l.fma(n, l.number(-found.ln2[0] / 2), a)
     halved = [c * 2.0 ** (k + 1) for k, c in enumerate(found.shifted)]
-    p = l.fma(l.mul(r, r), l.polynomial(r, halved), r)
+    rest = l.mul(l.mul(r, r), l.polynomial(r, halved))
     scale = power_of_two(l, bits)
-    h = l.fma(scale, p, l.fma(scale, l.number(0.5), l.number(-0.5)))
-    return l.copysign(l.div(h, l.add(h, l.number(1.0))), x)
+    h = l.fma(scale, l.add(r, rest), l.fma(scale, l.number(0.5), l.number(-0.5)))
+    # Where n = 0, h is r + rest, and h / (h + 1) = r + (rest - r h) / (h + 1) rounds what is large once only.
+    near, zero = l.eq(n, l.number(0.0)), l.number(0.0)
+    main, numerator = l.select(near, r, zero), l.select(near, l.fma(l.neg(r), h, rest), h)
+    return l.copysign(l.add(main, l.div(numerator, l.add(h, l.number(1.0)))), x)
 
 
 def _taken_apart(l: Lanes, x: str) -> tuple[str, str, str]:
@@ -231,30 +238,32 @@ def _unusual_log(l: Lanes, x: str) -> str:
 
 
 def log1p(l: Lanes, x: str) -> str:
-    """log(1 + x)."""
-    usual = l.copysign(log_of_sum(l, x), x)
-    top = l.number(2.0 ** (2 ** (l.precision.bits - l.precision.mantissa - 2) - 2))
-    fine = l.logical_and(l.lt(l.number(-1.0), x), l.lt(x, top))
-    return l.rarely(l.logical_not(fine), usual, lambda: l.call("log", l.add(l.number(1.0), x)))
-
-
-def log_of_sum(l: Lanes, x: str, rest: str | None = None) -> str:
-    """log(1 + x), or log(1 + x + rest) with a small rest: the logarithm of the rounded sum, corrected by what was lost in rounding; the sum must be normal."""
+    """log(1 + x): the logarithm of the rounded sum, corrected by what was lost in rounding."""
     one = l.number(1.0)
     u = l.add(one, x)
     b = l.sub(u, one)
     lost = l.add(l.sub(one, l.sub(u, b)), l.sub(x, b))
-    lost = lost if rest is None else l.add(lost, rest)
     e, exponent, m = _taken_apart(l, u)
     reciprocal = l.from_bits(l.integral("sub", l.to_bits(one), exponent))
-    return _log_from(l, e, l.fma(lost, reciprocal, l.sub(m, one)))
+    f = l.fma(lost, reciprocal, l.sub(m, one))
+    usual = l.copysign(_log_from(l, e, f), x)
+    top = l.number(2.0 ** (2 ** (l.precision.bits - l.precision.mantissa - 2) - 2))
+    fine = l.logical_and(l.lt(l.number(-1.0), x), l.lt(x, top))
+    return l.rarely(l.logical_not(fine), usual, lambda: l.call("log", u))
 
 
 def sigmoid(l: Lanes, x: str) -> str:
-    """1 / (1 + e^-x), from e^-|x|: accurate on both sides."""
-    small = l.call("exp", l.neg(l.abs(x)))
-    one = l.number(1.0)
-    return l.div(l.select(l.lt(x, l.number(0.0)), small, one), l.add(one, small))
+    """1 / (1 + e^-x), whose denominator is rounded once; e^x (1 - e^x) where the sum would lose the 1."""
+    y, one = l.neg(x), l.number(1.0)
+    _, bits, p = _reduced(l, l.select(l.lt(y, l.number(-60.0)), l.number(-60.0), y))
+    scale = power_of_two(l, bits)
+    usual = l.div(one, l.fma(scale, p, l.add(scale, one)))
+
+    def small() -> str:
+        e = _extreme_exp(l, x)
+        return l.fma(l.neg(e), e, e)
+
+    return l.rarely(l.lt(l.number(numbers(l).lost), y), usual, small)
 
 
 def softplus(l: Lanes, x: str) -> str:
