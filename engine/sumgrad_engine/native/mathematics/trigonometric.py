@@ -110,16 +110,31 @@ def two_product(l: Lanes, a: str, b: str) -> tuple[str, str]:
     return p, l.fma(a, b, l.neg(p))
 
 
-def _reduced(l: Lanes, x: str) -> tuple[str, str, str]:
-    """(r, n in the last bits of an integer, what r has too much) with x = n pi/2 + r - excess, for |x| up to `_FAR`."""
+def _first_step(l: Lanes, x: str) -> tuple[str, str, str]:
+    """(x minus n times the first part of pi/2, exactly; n; n in the last bits of an integer)."""
     anchor = l.number(magic(l.precision))
     shifted = l.fma(x, l.number(2 / math.pi), anchor)
     n = l.sub(shifted, anchor)
-    first, second, third = HALF_PI[l.precision]
-    exact = l.fma(n, l.number(-first), x)
-    r = l.fma(n, l.number(-second), exact)
-    # -0.0 must stay what it is when the excess is taken off: that has to be 0.0.
-    return r, l.to_bits(shifted), l.fma(n, l.number(third), l.fma(n, l.number(second), l.sub(r, exact)))
+    return l.fma(n, l.number(-HALF_PI[l.precision][0]), x), n, l.to_bits(shifted)
+
+
+def _reduced(l: Lanes, x: str) -> tuple[str, str]:
+    """(r, n in the last bits of an integer) with x = n pi/2 + r, for |x| up to `_FAR`."""
+    _, second, third = HALF_PI[l.precision]
+    exact, n, bits = _first_step(l, x)
+    return l.fma(n, l.number(-third), l.fma(n, l.number(-second), exact)), bits
+
+
+def _reduced_with_rest(l: Lanes, x: str) -> tuple[str, str, str]:
+    """(r, n, what r lacks)."""
+    _, second, third = HALF_PI[l.precision]
+    exact, n, bits = _first_step(l, x)
+    product, product_lost = two_product(l, n, l.number(-second))
+    r, lost = two_sum(l, exact, product)
+    # Where r is tiny, what it has too much may be as large: it is rounded once more. -0.0 less 0.0 is still -0.0.
+    excess = l.fma(n, l.number(third), l.neg(l.add(lost, product_lost)))
+    total = l.sub(r, excess)
+    return total, bits, l.sub(l.sub(r, total), excess)
 
 
 def _sine(l: Lanes, r: str) -> str:
@@ -146,10 +161,10 @@ def _wave(l: Lanes, r: str, n: str) -> str:
     return l.from_bits(l.integral("xor", l.to_bits(value), sign))
 
 
-def _tangent(l: Lanes, r: str, n: str, excess: str) -> str:
-    """tan(r - excess + n pi/2): -1 / tan(r) where n is odd."""
+def _tangent(l: Lanes, r: str, n: str, rest: str) -> str:
+    """tan(r + rest + n pi/2): -1 / tan(r) where n is odd."""
     z = l.mul(r, r)
-    t = l.fma(l.mul(r, z), two_chains(l, z, _TAN[l.precision]), l.neg(l.fma(excess, z, excess)))
+    t = l.fma(l.mul(r, z), two_chains(l, z, _TAN[l.precision]), l.fma(rest, z, rest))
     t = l.copysign(l.add(r, t), r)
     odd = _odd(l, n)
     return l.div(l.select(odd, l.number(-1.0), t), l.select(odd, t, l.number(1.0)))
@@ -157,22 +172,25 @@ def _tangent(l: Lanes, r: str, n: str, excess: str) -> str:
 
 def sin(l: Lanes, x: str) -> str:
     """The sine of radians."""
-    return _far_or_near(l, x, lambda l, r, n, excess: _wave(l, l.sub(r, excess), n))
+    return l.rarely(_far(l, x), _wave(l, *_reduced(l, x)), lambda: _wave(l, *_reduced_far(l, x)[:2]))
 
 
 def cos(l: Lanes, x: str) -> str:
     """The cosine of radians."""
-    return _far_or_near(l, x, lambda l, r, n, excess: _wave(l, l.sub(r, excess), l.integral("add", n, l.integer(1))))
+
+    def shifted(r: str, n: str) -> str:
+        return _wave(l, r, l.integral("add", n, l.integer(1)))
+
+    return l.rarely(_far(l, x), shifted(*_reduced(l, x)), lambda: shifted(*_reduced_far(l, x)[:2]))
 
 
 def tan(l: Lanes, x: str) -> str:
     """The tangent of radians."""
-    return _far_or_near(l, x, _tangent)
+    return l.rarely(_far(l, x), _tangent(l, *_reduced_with_rest(l, x)), lambda: _tangent(l, *_reduced_far(l, x)))
 
 
-def _far_or_near(l: Lanes, x: str, of: Body) -> str:
-    far = l.lt(l.number(_FAR[l.precision]), l.abs(x))
-    return l.rarely(far, of(l, *_reduced(l, x)), lambda: of(l, *_reduced_far(l, x)))
+def _far(l: Lanes, x: str) -> str:
+    return l.lt(l.number(_FAR[l.precision]), l.abs(x))
 
 
 def _row(precision: Precision, exponent: int) -> list[float]:
@@ -247,7 +265,7 @@ def _distilled(l: Lanes, terms: list[str]) -> list[str]:
 
 
 def _reduced_far(l: Lanes, x: str) -> tuple[str, str, str]:
-    """`_reduced` for any number beyond `_FAR`; r is NaN for NaN and infinities."""
+    """`_reduced_with_rest` for any number beyond `_FAR`; r is NaN for NaN and infinities."""
     infinity = l.number(math.inf)
     finite = l.logical_and(l.lt(l.abs(x), infinity), l.lt(l.number(_FAR[l.precision]), l.abs(x)))
     row, g = _split(l, l.select(finite, l.abs(x), l.number(2 * _FAR[l.precision])))
@@ -261,7 +279,7 @@ def _reduced_far(l: Lanes, x: str) -> tuple[str, str, str]:
     r, rest = two_sum(l, product, l.fma(low, l.number(first), l.fma(terms[0], l.number(second), lost_here)))
     r = l.select(l.lt(l.abs(x), infinity), r, l.number(math.nan))
     r, n, rest = (l.select(l.lt(x, l.number(0.0)), l.neg(a), a) for a in (r, n, rest))
-    return r, l.to_bits(l.add(n, l.number(magic(l.precision)))), l.neg(rest)
+    return r, l.to_bits(l.add(n, l.number(magic(l.precision)))), rest
 
 
 FUNCTIONS: dict[str, Body] = {"sin": sin, "cos": cos, "tan": tan}
