@@ -15,7 +15,7 @@ from sumgrad_engine.native.machine import AVX2, AVX512, Library, Machine, compil
 from sumgrad_engine.native.mathematics import FUNCTIONS
 
 Array = NDArray[Any]
-DTYPES = {"f64": np.dtype(np.float64), "f32": np.dtype(np.float32)}
+DTYPES: dict[str, np.dtype[Any]] = {"f64": np.dtype(np.float64), "f32": np.dtype(np.float32)}
 WANTED: dict[str, Callable[[Any], Any]] = {
     "tanh": mpmath.tanh,
     "sigmoid": lambda x: 1 / (1 + mpmath.exp(-x)),
@@ -58,8 +58,8 @@ def largest_error(name: str, precision: Precision, count: int) -> float:
     found = apply(name, x, precision, host(), precision.lanes)
     with mpmath.workdps(60):
         exact = [WANTED[name](mpmath.mpf(float(v))) for v in x]
-        unit = np.spacing(np.abs(np.array([float(e) for e in exact])).astype(found.dtype)).astype(float)
-        return max(float(abs(float(y) - e)) / u for y, e, u in zip(found, exact, unit, strict=True))
+        unit = np.spacing(np.abs(np.array([float(e) for e in exact])).astype(found.dtype)).astype(float).tolist()
+        return max(float(abs(float(y) - e) / u) for y, e, u in zip(found, exact, unit, strict=True))
 
 
 @pytest.mark.parametrize(("name", "precision"), CASES)

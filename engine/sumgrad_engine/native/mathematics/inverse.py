@@ -167,10 +167,16 @@ def asinh(l: Lanes, x: str) -> str:
 
 def acosh(l: Lanes, x: str) -> str:
     """log(1 + t + sqrt(2 t + t²)) with t = x - 1; NaN below 1."""
-    t = l.sub(x, l.number(1.0))
-    root = l.sqrt(l.fma(t, t, l.add(t, t)))
-    usual = l.call("log1p", l.add(root, t))
-    usual = l.select(l.lt(t, l.number(0.0)), l.number(math.nan), usual)
+    one, zero = l.number(1.0), l.number(0.0)
+    t = l.sub(x, one)
+    square = l.fma(t, t, l.add(t, t))
+    root = l.sqrt(square)
+    u = l.add(root, t)
+    # What the root and the sum lack, and what it adds to the logarithm.
+    twice = l.add(root, root)
+    lost = l.fma(twice, l.add(l.sub(root, u), t), l.fma(l.neg(root), root, square))
+    correction = l.select(l.lt(zero, t), l.div(lost, l.mul(twice, l.add(u, one))), zero)
+    usual = l.select(l.lt(t, zero), l.number(math.nan), l.add(l.call("log1p", u), correction))
     return l.rarely(_far(l, x), usual, lambda: _log_of_double(l, x))
 
 
