@@ -38,6 +38,8 @@ class Emission:
         self.uses = Counter(k for cell in self.cells for k in cell.operands)
         self.uses.update({cell: len(found) for cell, found in stores.items()})
         self.uses.update(k for terms, _ in code.sums for k in terms)
+        added = {k for cell in self.cells if cell.op in (add, subtract) for k in cell.operands}
+        self.added = added.union(terms[0] for terms, _ in code.sums if len(terms) == 1)
 
     def run(self) -> None:
         """Emits all of it."""
@@ -67,8 +69,8 @@ class Emission:
         return self.lanes.position(int(cell.value)) if cell.letter == "i" else self.lanes.truth(bool(cell.value))
 
     def _waits(self, number: int) -> bool:
-        """Whether a cell is a product used once: it may be rounded together with an addition."""
-        return self.uses[number] == 1 and self.cells[number].op in (multiply, square)
+        """Whether a cell is a product that is only added to something: the two are rounded together."""
+        return self.uses[number] == 1 and self.cells[number].op in (multiply, square) and number in self.added
 
     def _factors(self, number: int) -> tuple[str, str] | None:
         """The factors of a product that is not computed by itself."""

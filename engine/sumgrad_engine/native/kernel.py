@@ -45,8 +45,6 @@ class Kernel:
         """The tree sum over the blocks of samples start..stop-1; `start` is the first of a block. Raises Cancelled, IndexRangeError."""
         with _Call(self, params) as call:
             step = self.plan.call_blocks * BLOCK
-            if stop - start <= step:
-                return call.run(inputs, start, stop, ()).copy()
             total = TreeSum()
             for first in range(start, stop, step):
                 if should_stop():

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from .lower import Lowering
 
 
+NOWHERE = 32
+"""Bytes behind the flags that anybody may write to."""
 AHEAD = 32
 """Rows that are fetched from memory ahead of their use: the processor does not see by itself what comes next."""
 
@@ -128,7 +130,8 @@ class Unpack:
         function = frame.function
         valid = function.emit(f"icmp slt i64 {row}, %count")
         target = function.emit(f"getelementptr inbounds {of}, ptr {base}, i64 {place}")
-        function.do(f"store {of} {item}, ptr {function.emit(f'select i1 {valid}, ptr {target}, ptr %flags')}, align 1")
+        nowhere = function.offset("%flags", str(NOWHERE))
+        function.do(f"store {of} {item}, ptr {function.emit(f'select i1 {valid}, ptr {target}, ptr {nowhere}')}, align 1")
 
 
 @dataclass(frozen=True)

@@ -159,7 +159,10 @@ class Product:
         rights = [function.plus(frame.at(self.right.outer, o), frame.at(self.right.side, column)) for column in columns]
         lefts = [function.plus(frame.at(self.left.outer, o), frame.at(self.left.side, column)) for column in columns]
         cells = [(target, s) for target in targets for s in samples]
-        totals = [function.variable(of, lanes.number(-0.0 if self.extents[2] else 0.0) if fresh else frame.load(self.target.array, target, s)) for target, s in cells]
+        totals = [
+            function.variable(of, lanes.number(-0.0 if self.extents[2] else 0.0) if fresh else frame.load(self.target.array, target, s))
+            for target, s in cells
+        ]
         if self.extents[2]:
             with function.loop(terms[1], 1, terms[0]) as k:
                 self._terms(frame, k, lefts, rights, samples, totals)
