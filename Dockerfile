@@ -22,6 +22,9 @@ COPY --from=build /sumgrad /sumgrad
 # What the service `train` of docker-compose.yml runs.
 COPY examples/train_compose.py /examples/train_compose.py
 ENV PATH=/sumgrad/bin:$PATH PYTHONUNBUFFERED=1
+# Compiled code is kept here, for this user alone.
+RUN install --directory --owner=sumgrad --mode=700 /var/cache/sumgrad
+ENV SUMGRAD_CACHE=/var/cache/sumgrad
 USER sumgrad
 WORKDIR /tmp
 EXPOSE 50051

@@ -15,6 +15,7 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import grpc
 import grpc.aio
+from sumgrad_engine.options import Evaluator
 
 from .calls import METHODS, Call, Method, Pause, Steps
 from .channel import MAX_MESSAGE_BYTES, channel_options, checked_address, error_of, shown_signature
@@ -117,11 +118,12 @@ def connect(
 async def local(
     workers: int = 2,
     *,
+    evaluator: Evaluator = "auto",
     timeout: float | None = None,  # noqa: ASYNC109 - of each call to the service, as in `sumgrad.local`
     max_message_bytes: int = MAX_MESSAGE_BYTES,
 ) -> AsyncIterator[AsyncService]:
     """`async with sg.aio.local(workers=2) as service:` starts a server on this machine, as `sumgrad.local` does, and stops it at the end."""
-    process = await asyncio.to_thread(ServerProcess.start, workers=workers)
+    process = await asyncio.to_thread(ServerProcess.start, workers=workers, evaluator=evaluator)
     try:
         async with connect(process.address, timeout=timeout, max_message_bytes=max_message_bytes) as service:
             service.process = process

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import grpc
+from sumgrad_engine.options import Evaluator
 
 from .calls import METHODS, Call, Method, Pause, Steps
 from .channel import MAX_MESSAGE_BYTES, channel_options, checked_address, error_of, shown_signature
@@ -118,12 +119,16 @@ def connect(
     return Service(channel, Protocol(timeout=timeout, retry=retry))
 
 
-def local(workers: int = 2, *, timeout: float | None = None, max_message_bytes: int = MAX_MESSAGE_BYTES) -> Service:
+def local(
+    workers: int = 2, *, evaluator: Evaluator = "auto", timeout: float | None = None, max_message_bytes: int = MAX_MESSAGE_BYTES
+) -> Service:
     """Starts a server with so many workers on this machine and connects to it; closing the connection stops it.
+
+    `evaluator` is what it uses where a call does not say; "reference": it compiles nothing.
 
     It needs the extra `server` (pip install "sumgrad[server]"). ServerStartError says why one did not start.
     """
-    process = ServerProcess.start(workers=workers)
+    process = ServerProcess.start(workers=workers, evaluator=evaluator)
     try:
         service = connect(process.address, timeout=timeout, max_message_bytes=max_message_bytes)
     except BaseException:

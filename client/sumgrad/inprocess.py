@@ -7,7 +7,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 from sumgrad_engine.objective import Objective, fit_arrays
-from sumgrad_engine.options import Options
+from sumgrad_engine.options import Evaluator, Options, Precision
 from sumgrad_engine.program import EvaluateProgram, Result
 from sumgrad_engine.trace import named_expressions, trace
 from sumgrad_engine.types import Leaf
@@ -27,9 +27,11 @@ class Here:
         *,
         wrt: Iterable[str] | str | None = None,
         debug: bool = False,
+        evaluator: Evaluator = "auto",
+        precision: Precision = "f64",
     ) -> Result:
         """As `Service.value_and_grad`."""
-        return objective.value_and_grad(params, data, wrt=wrt, debug=debug)
+        return objective.value_and_grad(params, data, wrt=wrt, debug=debug, evaluator=evaluator, precision=precision)
 
     def evaluate(
         self,
@@ -38,11 +40,13 @@ class Here:
         data: Mapping[str, ArrayLike] | None = None,
         *,
         debug: bool = False,
+        evaluator: Evaluator = "auto",
+        precision: Precision = "f64",
     ) -> dict[str, NDArray[Any]]:
         """As `Service.evaluate`."""
         graph = trace(named_expressions(outputs))
-        arrays, inputs, samples = fit_arrays(graph, _needed(params, graph.parameters), _needed(data, graph.inputs))
-        return EvaluateProgram(graph, Options(debug=debug)).run(arrays, inputs, 0, samples)
+        arrays, inputs, samples = fit_arrays(graph, _needed(params, graph.parameters), _needed(data, graph.inputs), precision)
+        return EvaluateProgram(graph, Options(evaluator, precision, debug)).run(arrays, inputs, 0, samples)
 
     def backward(self, value: Value) -> None:
         """As `Service.backward`."""

@@ -14,6 +14,8 @@ import time
 from collections.abc import Sequence
 from typing import IO
 
+from sumgrad_engine.options import Evaluator
+
 from .errors import ServerStartError
 
 _MODULE = "sumgrad_server"
@@ -45,14 +47,14 @@ class ServerProcess:
         self._log = log
 
     @classmethod
-    def start(cls, *, workers: int = 2, startup_timeout: float = 60.0) -> ServerProcess:
+    def start(cls, *, workers: int = 2, evaluator: Evaluator = "auto", startup_timeout: float = 60.0) -> ServerProcess:
         """Starts a server on a free loopback port and waits until it listens.
 
         Raises ServerStartError with what the server said, and with the cure if a package is missing.
         """
         if workers < 1:
             raise ValueError(f"a server needs at least one worker, not workers={workers}")
-        flags = ["--address", "127.0.0.1:0", "--workers", str(workers), "--announce", "--exit-with-parent"]
+        flags = ["--address", "127.0.0.1:0", "--workers", str(workers), "--evaluator", evaluator, "--announce", "--exit-with-parent"]
         # The log lives as long as the server: a pipe that nobody reads would block it.
         log = tempfile.TemporaryFile()  # noqa: SIM115
         process = subprocess.Popen(  # noqa: S603 - our own command

@@ -20,6 +20,7 @@ from sumgrad_engine.errors import GraphError
 from sumgrad_engine.ir import Graph
 from sumgrad_engine.objective import Objective
 from sumgrad_engine.ops.leaves import constant
+from sumgrad_engine.options import Evaluator, Options, Precision
 from sumgrad_engine.program import Result, check_arrays, gradient_layout, wanted_names
 from sumgrad_engine.trace import named_expressions, trace, trace_nodes
 from sumgrad_engine.types import Leaf
@@ -49,7 +50,9 @@ Arrays = Mapping[str, ArrayLike]
 """Arrays by name: a dictionary, or what has `items()` like one, such as a DataFrame."""
 
 _REDUCTIONS = {"sum": wire.REDUCTION_SUM, "mean": wire.REDUCTION_MEAN}
-_EVALUATORS = {wire.EVALUATOR_REFERENCE: "reference"}
+_EVALUATORS: dict[int, str] = {wire.EVALUATOR_REFERENCE: "reference", wire.EVALUATOR_COMPILED: "compiled"}
+_WISHES = {"auto": wire.EVALUATOR_UNSPECIFIED, "reference": wire.EVALUATOR_REFERENCE, "compiled": wire.EVALUATOR_COMPILED}
+_PRECISIONS = {"f64": wire.PRECISION_UNSPECIFIED, "f32": wire.PRECISION_F32}
 
 
 class Protocol:
@@ -85,14 +88,18 @@ class Protocol:
         *,
         wrt: Iterable[str] | str | None = None,
         debug: bool = False,
+        evaluator: Evaluator = "auto",
+        precision: Precision = "f64",
         timeout: float | None = None,
     ) -> Steps[Result]:
         """Value, gradient and metrics of an objective over a minibatch, the same to the bit as `objective.value_and_grad` gives here.
 
         `data` holds an array of shape (n, *shape) for each input, `params` one for each parameter. `wrt` names the parameters to
         differentiate with respect to (None: all). `debug` makes the first NaN or infinity a NonFiniteError that names its node, source line
-        and sample. Raises InputError for arrays that do not fit, and ServiceError as errors.py has it.
+        and sample. `evaluator` is "compiled", "reference", or "auto" for what the server chooses; `precision` is "f64", or "f32" with sums over
+        samples in f64. Raises InputError for arrays that do not fit, and ServiceError as errors.py has it.
         """
+        Options(evaluator, precision, debug)
         wanted = wanted_names(wrt)
         gradient_layout(objective.graph, wanted)
         graph = self._encoded.get((objective.graph,), lambda: EncodedGraph.of(objective.graph))
@@ -102,8 +109,10 @@ class Protocol:
             wrt=wanted,
             reduction=_REDUCTIONS[objective.reduction],
             debug=debug,
+            evaluator=_WISHES[evaluator],
+            precision=_PRECISIONS[precision],
         )
-        _add_arrays(request, graph.graph, params, data)
+        _add_arrays(request, graph.graph, params, data, precision)
         reply = yield from self._with_graph(graph, calls.GRADIENT, unary, request, self._deadline(timeout))
         return Result(
             value=reply.value,
@@ -120,16 +129,26 @@ class Protocol:
         data: Arrays | None = None,
         *,
         debug: bool = False,
+        evaluator: Evaluator = "auto",
+        precision: Precision = "f64",
         timeout: float | None = None,
     ) -> Steps[dict[str, NDArray[Any]]]:
         """Expressions for each sample: for each output of shape `shape` an array of shape (n, *shape).
 
-        `params` and `data` may hold more than these outputs need. An expression without inputs is evaluated for one sample, n = 1.
+        `params` and `data` may hold more than these outputs need. An expression without inputs is evaluated for one sample, n = 1. `evaluator` and
+        `precision` are as for value_and_grad; in f32 floats come back as float32.
         """
+        Options(evaluator, precision, debug)
         named = named_expressions(outputs)
         graph = self._traced.get(tuple(named.values()), lambda: EncodedGraph.of(trace(named)), *named, _constants(named.values()))
-        request = wire.EvaluateRequest(request_id=self._new_request_id(), graph_id=graph.id, debug=debug)
-        _add_arrays(request, graph.graph, _needed(params, graph.graph.parameters), _needed(data, graph.graph.inputs))
+        request = wire.EvaluateRequest(
+            request_id=self._new_request_id(),
+            graph_id=graph.id,
+            debug=debug,
+            evaluator=_WISHES[evaluator],
+            precision=_PRECISIONS[precision],
+        )
+        _add_arrays(request, graph.graph, _needed(params, graph.graph.parameters), _needed(data, graph.graph.inputs), precision)
         parts = yield from self._with_graph(graph, calls.EVALUATE, stream, request, self._deadline(timeout))
         return _joined(parts)
 
@@ -229,12 +248,19 @@ def _needed(arrays: Arrays | None, leaves: Iterable[Leaf]) -> Arrays:
     return {} if arrays is None else {name: values for name, values in arrays.items() if name in wanted}
 
 
-def _add_arrays(request: wire.GradientRequest | wire.EvaluateRequest, graph: Graph, params: Arrays, data: Arrays) -> None:
-    """Writes the arrays into a request, if they fit the graph: what does not fit should not travel."""
+def _add_arrays(
+    request: wire.GradientRequest | wire.EvaluateRequest, graph: Graph, params: Arrays, data: Arrays, precision: Precision
+) -> None:
+    """Writes the arrays into a request, if they fit the graph: what does not fit should not travel. In f32 neither do 64 bits an input."""
     parameters, inputs = _sendable(params, "parameters"), _sendable(data, "inputs")
     check_arrays(graph, parameters, inputs)
     codec.add_arrays(request.parameters, parameters)
-    codec.add_arrays(request.inputs, inputs)
+    codec.add_arrays(request.inputs, _narrowed(inputs) if precision == "f32" else inputs)
+
+
+@np.errstate(over="ignore")  # what f32 can't hold is infinite
+def _narrowed(arrays: Mapping[str, Array]) -> dict[str, Array]:
+    return {name: array.astype(np.float32) if array.dtype.kind == "f" else array for name, array in arrays.items()}
 
 
 def _constants(expressions: Iterable[Value]) -> tuple[bytes, ...]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sumgrad_engine.errors import InputError
 from sumgrad_engine.objective import Objective
+from sumgrad_engine.options import Evaluator, Precision
 from sumgrad_engine.program import Result
 from tqdm.auto import tqdm
 
@@ -25,7 +26,15 @@ Params: TypeAlias = dict[str, NDArray[Any]]
 class GradientSource(Protocol):
     """What sums gradients: a service, or `sg.here`."""
 
-    def value_and_grad(self, objective: Objective, params: Mapping[str, ArrayLike], data: Mapping[str, ArrayLike]) -> Result:
+    def value_and_grad(
+        self,
+        objective: Objective,
+        params: Mapping[str, ArrayLike],
+        data: Mapping[str, ArrayLike],
+        *,
+        evaluator: Evaluator = "auto",
+        precision: Precision = "f64",
+    ) -> Result:
         """Value and gradient of the objective over the data."""
         ...
 
@@ -69,12 +78,15 @@ def fit(
     seed: int = 0,
     progress: bool = True,
     callback: Callable[[Epoch], object] | None = None,
+    evaluator: Evaluator = "auto",
+    precision: Precision = "f64",
 ) -> Fit:
     """Trains the parameters of an objective on data whose arrays have a leading sample axis.
 
     `service` sums the gradients; None does it in this process. Without a `batch_size` every step takes all samples in their order; with
     one, each epoch goes through them in a new order that `seed` decides. `params` are the starting values (None: the objective's own).
-    `callback` is called after each epoch; a true result ends the fit. The same arguments give the same bits.
+    `callback` is called after each epoch; a true result ends the fit. `evaluator` and `precision` are as for `value_and_grad`. The same
+    arguments give the same bits.
     """
     if epochs < 1 or (batch_size is not None and batch_size < 1):
         raise ValueError(f"epochs and batch_size count from 1, not epochs={epochs}, batch_size={batch_size}")
@@ -87,7 +99,7 @@ def fit(
         for number in range(1, epochs + 1):
             results = []
             for batch in batches:
-                results.append((service or here).value_and_grad(objective, current, batch))
+                results.append((service or here).value_and_grad(objective, current, batch, evaluator=evaluator, precision=precision))
                 current = {**optimizer.step(current, results[-1].grads)}
             history.append(_epoch(number, results, objective.reduction, current))
             _show(bar, history[-1])

@@ -10,11 +10,14 @@ import logging
 import math
 import sys
 from collections.abc import Sequence
+from typing import get_args
+
+from sumgrad_engine.options import Evaluator
 
 from .settings import Settings
 
-LIMITS = [field.name for field in dataclasses.fields(Settings) if field.name.startswith("max_")]
 TIMES = [field.name for field in dataclasses.fields(Settings) if field.name.endswith("_seconds")]
+LIMITS = [field.name for field in dataclasses.fields(Settings) if field.name.startswith("max_") and field.name not in TIMES]
 EXIT_NOT_STARTED = 1
 
 
@@ -43,6 +46,17 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--announce", action="store_true", help="print one line of JSON with address and pid when requests can come")
     made.add_argument("--exit-with-parent", action="store_true", help="drain and exit when stdin ends")
+    made.add_argument(
+        "--evaluator",
+        choices=get_args(Evaluator),
+        default=defaults.evaluator,
+        help="what evaluates where a request does not say; reference: nothing is compiled (default %(default)s)",
+    )
+    made.add_argument(
+        "--cache-dir",
+        metavar="DIR",
+        help="where compiled code is kept; empty: in memory only (default: $SUMGRAD_CACHE, or the user's cache directory)",
+    )
     limits = made.add_argument_group("limits", "errors about a limit name it like this; settings.py says more")
     for name in LIMITS + TIMES:
         limits.add_argument(flag(name), type=int if name in LIMITS else float, default=getattr(defaults, name), help="default %(default)s")

@@ -6,11 +6,12 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from sumgrad_engine.blocks import block_count, tree_sum
 from sumgrad_engine.errors import GraphError, InputError
+from sumgrad_engine.options import DEFAULT, Options
 from sumgrad_engine.program import Layout, Result, check_arrays, finish
 from sumgrad_engine.types import Array, DType, Leaf
 
@@ -28,6 +29,9 @@ MAX_SHARDS = 4096
 MAX_ROWS_BYTES = 1 << 28
 """Above this, shards of wide gradients grow beyond MAX_SHARD_BLOCKS."""
 
+Columns: TypeAlias = tuple[dict[str, Array], str]
+"""Outputs by name, and what evaluated them."""
+
 
 @dataclass(frozen=True, eq=False)
 class GradientCall:
@@ -37,7 +41,7 @@ class GradientCall:
     inputs: Mapping[str, Array]
     wrt: tuple[str, ...] | None = None
     mean: bool = False
-    debug: bool = False
+    options: Options = DEFAULT
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +50,7 @@ class EvaluateCall:
 
     parameters: Mapping[str, Array]
     inputs: Mapping[str, Array]
-    debug: bool = False
+    options: Options = DEFAULT
 
 
 class Executor(Protocol):
@@ -58,8 +62,8 @@ class Executor(Protocol):
     async def gradient(self, graph: StoredGraph, call: GradientCall) -> Result:
         """Sums value, gradient and metrics over samples."""
 
-    def evaluate(self, graph: StoredGraph, call: EvaluateCall) -> AbstractAsyncContextManager[dict[str, Array]]:
-        """The outputs, each of shape (samples, *output shape); views, good until the context is left."""
+    def evaluate(self, graph: StoredGraph, call: EvaluateCall) -> AbstractAsyncContextManager[Columns]:
+        """The outputs, each of shape (samples, *output shape); views, good until the context is left. And what evaluated them."""
 
     async def backward(self, graph: SharedGraph) -> tuple[bytes, bytes]:
         """Data and gradients of every node, as BackwardResponse has them."""
@@ -101,27 +105,27 @@ class ProcessExecutor:
         layout = objective_layout(graph.signature, call.wrt)
         samples, packer = self._sample_count(graph.signature, call), Packer()
         slots = _Slots.of(packer, graph.signature, call)
-        size = self._shard_blocks(samples, call.debug, 8 * layout.width)
+        size = self._shard_blocks(samples, call.options.debug, 8 * layout.width)
         data_shards = -(-block_count(samples) // size)
         row_count = data_shards + graph.signature.has_penalty
         rows = packer.slot("rows", (row_count, layout.width), DType.FLOAT.numpy)
         wrt = tuple(name for name, _ in layout.grads) if call.wrt else None
-        task = Gradient(wrt, call.debug, samples, size, data_shards, slots.parameters, slots.inputs, rows)
-        shards = 1 if call.debug else row_count
+        task = Gradient(wrt, call.options, samples, size, data_shards, slots.parameters, slots.inputs, rows)
+        shards = 1 if call.options.debug else row_count
         async with self._pool.run(graph.shared, task, shards, packer.nbytes, partial(slots.fill, call)) as job:
-            return await unblocking(rows.nbytes, _combine, job.memory, task, layout, call.mean)
+            return await unblocking(rows.nbytes, _combine, job.memory, task, layout, call.mean, job.values[0])
 
     @asynccontextmanager
-    async def evaluate(self, graph: StoredGraph, call: EvaluateCall) -> AsyncIterator[dict[str, Array]]:
+    async def evaluate(self, graph: StoredGraph, call: EvaluateCall) -> AsyncIterator[Columns]:
         """See Executor."""
         samples, packer = self._sample_count(graph.signature, call), Packer()
         slots = _Slots.of(packer, graph.signature, call)
-        size = self._shard_blocks(samples, call.debug)
-        columns = tuple(packer.slot(name, (samples, *of.shape), of.dtype.numpy) for name, of in graph.signature.outputs)
-        task = Evaluate(call.debug, samples, size, slots.parameters, slots.inputs, columns)
+        size = self._shard_blocks(samples, call.options.debug)
+        columns = tuple(packer.slot(name, (samples, *of.shape), numpy_type(of.dtype, call.options)) for name, of in graph.signature.outputs)
+        task = Evaluate(call.options, samples, size, slots.parameters, slots.inputs, columns)
         shards = -(-block_count(samples) // size)
         async with self._pool.run(graph.shared, task, shards, packer.nbytes, partial(slots.fill, call)) as job:
-            yield {slot.name: slot.view(job.memory) for slot in columns}
+            yield {slot.name: slot.view(job.memory) for slot in columns}, job.values[0]
 
     def _shard_blocks(self, samples: int, debug: bool, row_bytes: int = 0) -> int:
         blocks = block_count(samples)
@@ -155,10 +159,14 @@ class _Slots:
 
     @classmethod
     def of(cls, packer: Packer, signature: Signature, call: GradientCall | EvaluateCall) -> _Slots:
-        def slots(leaves: Sequence[Leaf], arrays: Mapping[str, Array]) -> tuple[Slot, ...]:
-            return tuple(packer.slot(leaf.name, arrays[leaf.name].shape, leaf.dtype.numpy) for leaf in leaves)
+        def slots(leaves: Sequence[Leaf], arrays: Mapping[str, Array], options: Options) -> tuple[Slot, ...]:
+            return tuple(packer.slot(leaf.name, arrays[leaf.name].shape, numpy_type(leaf.dtype, options)) for leaf in leaves)
 
-        return cls(slots(signature.leaves.parameters, call.parameters), slots(signature.leaves.inputs, call.inputs))
+        # Parameters stay f64: they are rounded once, where they are used.
+        return cls(
+            slots(signature.leaves.parameters, call.parameters, DEFAULT),
+            slots(signature.leaves.inputs, call.inputs, call.options),
+        )
 
     def fill(self, call: GradientCall | EvaluateCall, memory: Memory) -> None:
         """Copies the call's arrays there: one copy, which converts too."""
@@ -167,10 +175,15 @@ class _Slots:
                 np.copyto(slot.view(memory), arrays[slot.name], casting="same_kind")
 
 
-def _combine(memory: Memory, task: Gradient, layout: Layout, mean: bool) -> Result:
+def numpy_type(dtype: DType, options: Options) -> np.dtype[Any]:
+    """In what the samples of a kind of element are computed."""
+    return np.dtype(np.float32) if dtype is DType.FLOAT and options.precision == "f32" else dtype.numpy
+
+
+def _combine(memory: Memory, task: Gradient, layout: Layout, mean: bool, evaluator: str) -> Result:
     rows = task.rows.view(memory)
     penalty = rows[task.data_shards] if len(rows) > task.data_shards else None
-    return finish(layout, tree_sum(list(rows[: task.data_shards])), penalty, task.samples, mean)
+    return finish(layout, tree_sum(list(rows[: task.data_shards])), penalty, task.samples, mean, evaluator)
 
 
 def _handed_bytes(job: Job) -> tuple[bytes, bytes]:

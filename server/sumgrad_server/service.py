@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import grpc
 from sumgrad_engine.errors import InputError
+from sumgrad_engine.options import Evaluator, Options, Precision
 from sumgrad_engine.types import Array
 from sumgrad_proto.v1 import graph_pb2
 from sumgrad_proto.v1 import service_pb2 as wire
@@ -22,7 +23,9 @@ NAME: str = wire.DESCRIPTOR.services_by_name["GradientService"].full_name
 CHUNK_BYTES = 1 << 20
 """Outputs of Evaluate are sent in messages of about this size."""
 
-_EVALUATORS = (wire.EVALUATOR_UNSPECIFIED, wire.EVALUATOR_REFERENCE)
+_EVALUATORS: dict[int, Evaluator] = {wire.EVALUATOR_REFERENCE: "reference", wire.EVALUATOR_COMPILED: "compiled"}
+_RAN = {"reference": wire.EVALUATOR_REFERENCE, "compiled": wire.EVALUATOR_COMPILED}
+_PRECISIONS: dict[int, Precision] = {wire.PRECISION_UNSPECIFIED: "f64", wire.PRECISION_F64: "f64", wire.PRECISION_F32: "f32"}
 _REDUCTIONS = {wire.REDUCTION_UNSPECIFIED: False, wire.REDUCTION_SUM: False, wire.REDUCTION_MEAN: True}
 
 
@@ -76,7 +79,6 @@ class Service:
     async def gradient(self, _: Call, request: wire.GradientRequest) -> wire.GradientResponse:
         """Sums over a minibatch."""
         graph = self._graphs.get(request.graph_id)
-        _check_evaluator(request.evaluator)
         result = await self._executor.gradient(graph, await self._gradient_call(request))
         return wire.GradientResponse(
             request_id=request.request_id,
@@ -84,7 +86,7 @@ class Service:
             gradients=codec.encode_arrays(result.grads),
             metrics=codec.encode_arrays(result.metrics),
             sample_count=result.count,
-            evaluator=wire.EVALUATOR_REFERENCE,
+            evaluator=_RAN[result.evaluator],
         )
 
     async def _gradient_call(self, request: wire.GradientRequest) -> GradientCall:
@@ -92,7 +94,22 @@ class Service:
         if mean is None:
             raise InputError(f"reduction {request.reduction} is unknown", field="reduction")
         parameters, inputs = await self._arrays(request)
-        return GradientCall(parameters, inputs, tuple(request.wrt) or None, mean, request.debug)
+        return GradientCall(parameters, inputs, tuple(request.wrt) or None, mean, self._options(request))
+
+    def _options(self, request: wire.GradientRequest | wire.EvaluateRequest) -> Options:
+        """What the request wishes, if this server allows it. Raises InputError."""
+        if request.evaluator not in wire.Evaluator.values():
+            raise InputError(f"evaluator {request.evaluator} is not one that this server has", field="evaluator")
+        precision = _PRECISIONS.get(request.precision)
+        if precision is None:
+            raise InputError(f"precision {request.precision} is unknown", field="precision")
+        evaluator = _EVALUATORS.get(request.evaluator, self._settings.evaluator)
+        compiled = evaluator == "compiled" or precision == "f32"
+        if compiled and self._settings.evaluator == "reference":
+            raise InputError(
+                "this server evaluates nothing by compiled code, which f32 needs too (its --evaluator is reference)", field="evaluator"
+            )
+        return Options(evaluator, precision, request.debug)
 
     async def _arrays(self, request: wire.GradientRequest | wire.EvaluateRequest) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
         def decode() -> tuple[Mapping[str, Array], Mapping[str, Array]]:
@@ -104,10 +121,10 @@ class Service:
     async def evaluate(self, call: Call, request: wire.EvaluateRequest) -> None:
         """Streams outputs for each sample."""
         graph = self._graphs.get(request.graph_id)
-        _check_evaluator(request.evaluator)
+        options = self._options(request)
         parameters, inputs = await self._arrays(request)
-        async with self._executor.evaluate(graph, EvaluateCall(parameters, inputs, request.debug)) as columns:
-            await _stream(call, columns)
+        async with self._executor.evaluate(graph, EvaluateCall(parameters, inputs, options)) as (columns, evaluator):
+            await _stream(call, columns, _RAN[evaluator])
 
     async def backward(self, _: Call, request: wire.BackwardRequest) -> wire.BackwardResponse:
         """Data and gradient of every node of an expression."""
@@ -117,7 +134,7 @@ class Service:
         return wire.BackwardResponse(request_id=request.request_id, data=data, gradients=gradients)
 
 
-async def _stream(call: Call, columns: Mapping[str, Array]) -> None:
+async def _stream(call: Call, columns: Mapping[str, Array], evaluator: wire.Evaluator) -> None:
     samples = len(next(iter(columns.values())))
     sample_bytes = sum(column.nbytes for column in columns.values()) // samples
     step = max(1, CHUNK_BYTES // max(1, sample_bytes))
@@ -128,11 +145,6 @@ async def _stream(call: Call, columns: Mapping[str, Array]) -> None:
             first_sample=start,
             sample_count=min(step, samples - start),
             outputs=codec.encode_arrays(part),
-            evaluator=wire.EVALUATOR_REFERENCE,
+            evaluator=evaluator,
         )
         await call.send(response)
-
-
-def _check_evaluator(evaluator: int) -> None:
-    if evaluator not in _EVALUATORS:
-        raise InputError(f"evaluator {evaluator} is not one that this server has", field="evaluator")

@@ -7,6 +7,8 @@ import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sumgrad_engine.options import Evaluator
+
 GIB = 1 << 30
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
@@ -31,6 +33,10 @@ class Settings:
     address: str = "127.0.0.1:50051"
     insecure: bool = False
     workers: int = field(default_factory=cores)
+    evaluator: Evaluator = "auto"
+    """What evaluates where a request does not say; "reference": compiled code is refused."""
+    cache_dir: str | None = None
+    """Where compiled code is kept; empty: in memory only; None: where the engine keeps it (SUMGRAD_CACHE, or the user's cache directory)."""
     grace: float = 8.0
     """How long running requests may go on after SIGTERM. Docker kills 10 seconds after it."""
 
@@ -55,6 +61,8 @@ class Settings:
     """Shared memory of all requests that wait or run, and of what is kept for the next ones."""
     max_worker_bytes: int = field(default_factory=lambda: max(GIB, memory_bytes() // 2 // cores()))
     """Memory of one worker, beside the shared one."""
+    max_compile_seconds: float = 60.0
+    """How long a worker may compile one graph."""
     max_programs: int = 32
     """Prepared programs that a worker keeps."""
 

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from sumgrad_engine.errors import GraphError
 from sumgrad_engine.ir import Graph
-from sumgrad_engine.program import Layout
+from sumgrad_engine.layout import Layout
+from sumgrad_engine.options import Options
 from sumgrad_engine.types import Array, Shape, Type
 
 HEADER = 64
@@ -72,7 +73,7 @@ class Gradient:
     """Partial sums of loss, gradient and metrics: row k of `rows` is that of shard k, and the last row the penalty's if there is one."""
 
     wrt: tuple[str, ...] | None
-    debug: bool
+    options: Options
     samples: int
     shard_blocks: int
     data_shards: int
@@ -85,7 +86,7 @@ class Gradient:
 class Evaluate:
     """Outputs for each sample: shard k writes those of its samples."""
 
-    debug: bool
+    options: Options
     samples: int
     shard_blocks: int
     parameters: tuple[Slot, ...]

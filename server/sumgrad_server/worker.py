@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
+from sumgrad_engine import native
 from sumgrad_engine.blocks import BLOCK, block_count
 from sumgrad_engine.errors import GraphError, LimitError, SumgradError
 from sumgrad_engine.ir import Builder, Graph
@@ -133,28 +134,28 @@ def backward(_: Backward, shard: Shard) -> Answer:
 
 def gradient(task: Gradient, shard: Shard) -> Answer:
     """One row: the sum over the shard's blocks, or the penalty. In debug mode one shard does all, so that the first error is the first."""
-    program = shard.program(GradientProgram, task.wrt, task.debug)
+    program = shard.program(GradientProgram, task.wrt, task.options)
     program.check_memory(task.samples, "max_worker_bytes", shard.allowed_bytes)
     parameters, rows = shard.arrays(task.parameters), task.rows.view(shard.memory)
     if shard.number < task.data_shards:
         first = shard.number * task.shard_blocks
         count = min(task.shard_blocks, block_count(task.samples) - first)
         rows[shard.number] = program.partial(parameters, shard.arrays(task.inputs), first, count, task.samples, shard.should_stop)
-    if shard.number == task.data_shards or (task.debug and len(rows) > task.data_shards):
+    if shard.number == task.data_shards or (task.options.debug and len(rows) > task.data_shards):
         rows[task.data_shards] = program.penalty(parameters)
-    return None, None
+    return program.evaluator, None
 
 
 def evaluate(task: Evaluate, shard: Shard) -> Answer:
     """The outputs of the shard's samples."""
-    program = shard.program(EvaluateProgram, task.debug)
+    program = shard.program(EvaluateProgram, task.options)
     program.check_memory(task.samples, "max_worker_bytes", shard.allowed_bytes)
     start = shard.number * task.shard_blocks * BLOCK
     stop = min(start + task.shard_blocks * BLOCK, task.samples)
     found = program.run(shard.arrays(task.parameters), shard.arrays(task.inputs), start, stop, shard.should_stop)
     for slot in task.columns:
         slot.view(shard.memory)[start:stop] = found[slot.name]
-    return None, None
+    return program.evaluator, None
 
 
 KINDS: dict[type[Any], Callable[[Any, Shard], Answer]] = {
@@ -257,6 +258,9 @@ def main(fd: int) -> None:
     with contextlib.suppress(EOFError, BrokenPipeError):
         settings, _ = channel.receive()
         _limit_memory(settings.max_worker_bytes)
+        if settings.cache_dir is not None:  # empty: nothing is kept on disk
+            os.environ["SUMGRAD_CACHE"] = settings.cache_dir
+        native.configure(max_seconds=settings.max_compile_seconds)
         Worker(channel, settings).serve()
 
 

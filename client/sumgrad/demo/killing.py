@@ -23,7 +23,8 @@ _BUSY = 0.1  # seconds that a worker must have computed before it is killed
 def kill_in_the_middle(service: Service, samples: int = 1_000_000) -> None:
     """Sums a gradient twice, the second time with a worker killed on the way. Raises SumgradError unless all bits are the same."""
     points, labels = make_moons(samples, noise=0.2, seed=7)
-    objective = moons_objective(sg.nn.MLP(2, [16, 16, 1], seed=2))
+    # Large enough to be caught in the middle: a smaller network is done with a million samples in a few hundredths of a second.
+    objective = moons_objective(sg.nn.MLP(2, [256, 256, 1], seed=2))
     data = {"x": points, "y": 2.0 * labels - 1.0}
     undisturbed = service.value_and_grad(objective, objective.params, data)
     print(f"    {undisturbed.count:,} samples, undisturbed       {_digest(undisturbed)}")

@@ -10,6 +10,7 @@ import functools
 import importlib.util
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..ir import Graph
@@ -17,7 +18,7 @@ from ..ir import Graph
 if TYPE_CHECKING:
     from .compilation import Compiler
 
-__all__ = ["IndexRangeError", "Job", "compiler", "unavailable"]
+__all__ = ["IndexRangeError", "Job", "compiler", "configure", "unavailable"]
 
 
 class IndexRangeError(Exception):
@@ -43,9 +44,27 @@ def unavailable() -> str:
     return "" if host().has_fma else "this processor has no fused multiply-add (x86-64-v3 or AArch64 is needed)"
 
 
+@dataclass
+class _Configuration:
+    directory: Path | None = None
+    max_seconds: float | None = None
+
+
+_configuration = _Configuration()
+
+
+def configure(directory: Path | None = None, max_seconds: float | None = None) -> None:
+    """Where this process keeps compiled code (None: where everybody does), and how long it may compile one graph. Before it compiles any."""
+    _configuration.directory, _configuration.max_seconds = directory, max_seconds
+    compiler.cache_clear()
+
+
 @functools.cache
 def compiler() -> Compiler:
     """The compiler of this process, with its caches."""
+    from .cache import default_directory
     from .compilation import Compiler
 
-    return Compiler()
+    found = Compiler(_configuration.directory or default_directory())
+    found.max_seconds = _configuration.max_seconds
+    return found

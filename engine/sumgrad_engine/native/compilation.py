@@ -10,7 +10,7 @@ from pathlib import Path
 
 from . import Job
 from .artifact import build
-from .cache import DiskCache, default_directory
+from .cache import DiskCache
 from .kernel import Kernel
 from .lanes import PRECISIONS
 from .machine import Machine, host
@@ -21,22 +21,18 @@ Derive = Callable[[], Job]
 
 
 class Compiler:
-    """Compiles graphs; keeps at most `most` kernels in memory, the least recently used dropped first."""
+    """Compiles graphs; keeps at most `most` kernels in memory, the least recently used dropped first, and all of them in a directory, if there is one."""
 
     def __init__(self, directory: Path | None = None, most: int = 128, machine: Machine | None = None) -> None:
         self.machine = machine or host()
         self._most = most
-        self._disk = DiskCache(directory or default_directory())
+        self._disk = DiskCache(directory)
         self._kernels: OrderedDict[str, Kernel] = OrderedDict()
         self._lock = threading.Lock()
         self.max_seconds: float | None = None
         """How long one compilation may take; no limit if None."""
         self.compiled = 0
         """Graphs that were compiled, not found in a cache."""
-
-    def use_directory(self, directory: Path | None) -> None:
-        """Keeps compiled code in this directory from now on; None: in memory only."""
-        self._disk = DiskCache(directory)
 
     def kernel(self, name: str, precision: str, derive: Derive) -> Kernel:
         """The kernel of this name: what is compiled, apart from precision and machine. Raises LimitError if compiling takes too long."""

@@ -25,17 +25,19 @@ _sym_db = _symbol_database.Default()
 from sumgrad_proto.v1 import graph_pb2 as sumgrad__proto_dot_v1_dot_graph__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1esumgrad_proto/v1/service.proto\x12\nsumgrad.v1\x1a\x1csumgrad_proto/v1/graph.proto\"a\n\x14RegisterGraphRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05graph\x18\x02 \x01(\x0c\x12&\n\x07sources\x18\x03 \x01(\x0b\x32\x15.sumgrad.v1.SourceMap\"h\n\x15RegisterGraphResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08graph_id\x18\x02 \x01(\t\x12\x15\n\ralready_known\x18\x03 \x01(\x08\x12\x12\n\nnode_count\x18\x04 \x01(\r\"7\n\x0fGetGraphRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08graph_id\x18\x02 \x01(\t\"]\n\x10GetGraphResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05graph\x18\x02 \x01(\x0c\x12&\n\x07sources\x18\x03 \x01(\x0b\x32\x15.sumgrad.v1.SourceMap\"\xfb\x01\n\x0fGradientRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08graph_id\x18\x02 \x01(\t\x12*\n\nparameters\x18\x03 \x03(\x0b\x32\x16.sumgrad.v1.NamedArray\x12&\n\x06inputs\x18\x04 \x03(\x0b\x32\x16.sumgrad.v1.NamedArray\x12\x0b\n\x03wrt\x18\x05 \x03(\t\x12(\n\treduction\x18\x06 \x01(\x0e\x32\x15.sumgrad.v1.Reduction\x12(\n\tevaluator\x18\x07 \x01(\x0e\x32\x15.sumgrad.v1.Evaluator\x12\r\n\x05\x64\x65\x62ug\x18\x08 \x01(\x08\"\xc9\x01\n\x10GradientResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x12)\n\tgradients\x18\x03 \x03(\x0b\x32\x16.sumgrad.v1.NamedArray\x12\'\n\x07metrics\x18\x04 \x03(\x0b\x32\x16.sumgrad.v1.NamedArray\x12\x14\n\x0csample_count\x18\x05 \x01(\x04\x12(\n\tevaluator\x18\x06 \x01(\x0e\x32\x15.sumgrad.v1.Evaluator\"\xc4\x01\n\x0f\x45valuateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08graph_id\x18\x02 \x01(\t\x12*\n\nparameters\x18\x03 \x03(\x0b\x32\x16.sumgrad.v1.NamedArray\x12&\n\x06inputs\x18\x04 \x03(\x0b\x32\x16.sumgrad.v1.NamedArray\x12(\n\tevaluator\x18\x05 \x01(\x0e\x32\x15.sumgrad.v1.Evaluator\x12\r\n\x05\x64\x65\x62ug\x18\x06 \x01(\x08\"\xa5\x01\n\x10\x45valuateResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x14\n\x0c\x66irst_sample\x18\x02 \x01(\x04\x12\x14\n\x0csample_count\x18\x03 \x01(\x04\x12\'\n\x07outputs\x18\x04 \x03(\x0b\x32\x16.sumgrad.v1.NamedArray\x12(\n\tevaluator\x18\x05 \x01(\x0e\x32\x15.sumgrad.v1.Evaluator\"\\\n\x0f\x42\x61\x63kwardRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05graph\x18\x02 \x01(\x0c\x12&\n\x07sources\x18\x03 \x01(\x0b\x32\x15.sumgrad.v1.SourceMap\"G\n\x10\x42\x61\x63kwardResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x11\n\tgradients\x18\x03 \x01(\x0c*M\n\tReduction\x12\x19\n\x15REDUCTION_UNSPECIFIED\x10\x00\x12\x11\n\rREDUCTION_SUM\x10\x01\x12\x12\n\x0eREDUCTION_MEAN\x10\x02*?\n\tEvaluator\x12\x19\n\x15\x45VALUATOR_UNSPECIFIED\x10\x00\x12\x17\n\x13\x45VALUATOR_REFERENCE\x10\x01\x32\x85\x03\n\x0fGradientService\x12T\n\rRegisterGraph\x12 .sumgrad.v1.RegisterGraphRequest\x1a!.sumgrad.v1.RegisterGraphResponse\x12\x45\n\x08GetGraph\x12\x1b.sumgrad.v1.GetGraphRequest\x1a\x1c.sumgrad.v1.GetGraphResponse\x12\x45\n\x08Gradient\x12\x1b.sumgrad.v1.GradientRequest\x1a\x1c.sumgrad.v1.GradientResponse\x12G\n\x08\x45valuate\x12\x1b.sumgrad.v1.EvaluateRequest\x1a\x1c.sumgrad.v1.EvaluateResponse0\x01\x12\x45\n\x08\x42\x61\x63kward\x12\x1b.sumgrad.v1.BackwardRequest\x1a\x1c.sumgrad.v1.BackwardResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1esumgrad_proto/v1/service.proto\x12\nsumgrad.v1\x1a\x1csumgrad_proto/v1/graph.proto\"a\n\x14RegisterGraphRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05graph\x18\x02 \x01(\x0c\x12&\n\x07sources\x18\x03 \x01(\x0b\x32\x15.sumgrad.v1.SourceMap\"h\n\x15RegisterGraphResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08graph_id\x18\x02 \x01(\t\x12\x15\n\ralready_known\x18\x03 \x01(\x08\x12\x12\n\nnode_count\x18\x04 \x01(\r\"7\n\x0fGetGraphRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08graph_id\x18\x02 \x01(\t\"]\n\x10GetGraphResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05graph\x18\x02 \x01(\x0c\x12&\n\x07sources\x18\x03 \x01(\x0b\x32\x15.sumgrad.v1.SourceMap\"\xa5\x02\n\x0fGradientRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08graph_id\x18\x02 \x01(\t\x12*\n\nparameters\x18\x03 \x03(\x0b\x32\x16.sumgrad.v1.NamedArray\x12&\n\x06inputs\x18\x04 \x03(\x0b\x32\x16.sumgrad.v1.NamedArray\x12\x0b\n\x03wrt\x18\x05 \x03(\t\x12(\n\treduction\x18\x06 \x01(\x0e\x32\x15.sumgrad.v1.Reduction\x12(\n\tevaluator\x18\x07 \x01(\x0e\x32\x15.sumgrad.v1.Evaluator\x12\r\n\x05\x64\x65\x62ug\x18\x08 \x01(\x08\x12(\n\tprecision\x18\t \x01(\x0e\x32\x15.sumgrad.v1.Precision\"\xc9\x01\n\x10GradientResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x12)\n\tgradients\x18\x03 \x03(\x0b\x32\x16.sumgrad.v1.NamedArray\x12\'\n\x07metrics\x18\x04 \x03(\x0b\x32\x16.sumgrad.v1.NamedArray\x12\x14\n\x0csample_count\x18\x05 \x01(\x04\x12(\n\tevaluator\x18\x06 \x01(\x0e\x32\x15.sumgrad.v1.Evaluator\"\xee\x01\n\x0f\x45valuateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08graph_id\x18\x02 \x01(\t\x12*\n\nparameters\x18\x03 \x03(\x0b\x32\x16.sumgrad.v1.NamedArray\x12&\n\x06inputs\x18\x04 \x03(\x0b\x32\x16.sumgrad.v1.NamedArray\x12(\n\tevaluator\x18\x05 \x01(\x0e\x32\x15.sumgrad.v1.Evaluator\x12\r\n\x05\x64\x65\x62ug\x18\x06 \x01(\x08\x12(\n\tprecision\x18\x07 \x01(\x0e\x32\x15.sumgrad.v1.Precision\"\xa5\x01\n\x10\x45valuateResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x14\n\x0c\x66irst_sample\x18\x02 \x01(\x04\x12\x14\n\x0csample_count\x18\x03 \x01(\x04\x12\'\n\x07outputs\x18\x04 \x03(\x0b\x32\x16.sumgrad.v1.NamedArray\x12(\n\tevaluator\x18\x05 \x01(\x0e\x32\x15.sumgrad.v1.Evaluator\"\\\n\x0f\x42\x61\x63kwardRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05graph\x18\x02 \x01(\x0c\x12&\n\x07sources\x18\x03 \x01(\x0b\x32\x15.sumgrad.v1.SourceMap\"G\n\x10\x42\x61\x63kwardResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x11\n\tgradients\x18\x03 \x01(\x0c*M\n\tReduction\x12\x19\n\x15REDUCTION_UNSPECIFIED\x10\x00\x12\x11\n\rREDUCTION_SUM\x10\x01\x12\x12\n\x0eREDUCTION_MEAN\x10\x02*W\n\tEvaluator\x12\x19\n\x15\x45VALUATOR_UNSPECIFIED\x10\x00\x12\x17\n\x13\x45VALUATOR_REFERENCE\x10\x01\x12\x16\n\x12\x45VALUATOR_COMPILED\x10\x02*L\n\tPrecision\x12\x19\n\x15PRECISION_UNSPECIFIED\x10\x00\x12\x11\n\rPRECISION_F64\x10\x01\x12\x11\n\rPRECISION_F32\x10\x02\x32\x85\x03\n\x0fGradientService\x12T\n\rRegisterGraph\x12 .sumgrad.v1.RegisterGraphRequest\x1a!.sumgrad.v1.RegisterGraphResponse\x12\x45\n\x08GetGraph\x12\x1b.sumgrad.v1.GetGraphRequest\x1a\x1c.sumgrad.v1.GetGraphResponse\x12\x45\n\x08Gradient\x12\x1b.sumgrad.v1.GradientRequest\x1a\x1c.sumgrad.v1.GradientResponse\x12G\n\x08\x45valuate\x12\x1b.sumgrad.v1.EvaluateRequest\x1a\x1c.sumgrad.v1.EvaluateResponse0\x01\x12\x45\n\x08\x42\x61\x63kward\x12\x1b.sumgrad.v1.BackwardRequest\x1a\x1c.sumgrad.v1.BackwardResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sumgrad_proto.v1.service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_REDUCTION']._serialized_start=1425
-  _globals['_REDUCTION']._serialized_end=1502
-  _globals['_EVALUATOR']._serialized_start=1504
-  _globals['_EVALUATOR']._serialized_end=1567
+  _globals['_REDUCTION']._serialized_start=1509
+  _globals['_REDUCTION']._serialized_end=1586
+  _globals['_EVALUATOR']._serialized_start=1588
+  _globals['_EVALUATOR']._serialized_end=1675
+  _globals['_PRECISION']._serialized_start=1677
+  _globals['_PRECISION']._serialized_end=1753
   _globals['_REGISTERGRAPHREQUEST']._serialized_start=76
   _globals['_REGISTERGRAPHREQUEST']._serialized_end=173
   _globals['_REGISTERGRAPHRESPONSE']._serialized_start=175
@@ -45,17 +47,17 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETGRAPHRESPONSE']._serialized_start=338
   _globals['_GETGRAPHRESPONSE']._serialized_end=431
   _globals['_GRADIENTREQUEST']._serialized_start=434
-  _globals['_GRADIENTREQUEST']._serialized_end=685
-  _globals['_GRADIENTRESPONSE']._serialized_start=688
-  _globals['_GRADIENTRESPONSE']._serialized_end=889
-  _globals['_EVALUATEREQUEST']._serialized_start=892
-  _globals['_EVALUATEREQUEST']._serialized_end=1088
-  _globals['_EVALUATERESPONSE']._serialized_start=1091
-  _globals['_EVALUATERESPONSE']._serialized_end=1256
-  _globals['_BACKWARDREQUEST']._serialized_start=1258
-  _globals['_BACKWARDREQUEST']._serialized_end=1350
-  _globals['_BACKWARDRESPONSE']._serialized_start=1352
-  _globals['_BACKWARDRESPONSE']._serialized_end=1423
-  _globals['_GRADIENTSERVICE']._serialized_start=1570
-  _globals['_GRADIENTSERVICE']._serialized_end=1959
+  _globals['_GRADIENTREQUEST']._serialized_end=727
+  _globals['_GRADIENTRESPONSE']._serialized_start=730
+  _globals['_GRADIENTRESPONSE']._serialized_end=931
+  _globals['_EVALUATEREQUEST']._serialized_start=934
+  _globals['_EVALUATEREQUEST']._serialized_end=1172
+  _globals['_EVALUATERESPONSE']._serialized_start=1175
+  _globals['_EVALUATERESPONSE']._serialized_end=1340
+  _globals['_BACKWARDREQUEST']._serialized_start=1342
+  _globals['_BACKWARDREQUEST']._serialized_end=1434
+  _globals['_BACKWARDRESPONSE']._serialized_start=1436
+  _globals['_BACKWARDRESPONSE']._serialized_end=1507
+  _globals['_GRADIENTSERVICE']._serialized_start=1756
+  _globals['_GRADIENTSERVICE']._serialized_end=2145
 # @@protoc_insertion_point(module_scope)

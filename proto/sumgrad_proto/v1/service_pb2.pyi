@@ -17,11 +17,22 @@ class Evaluator(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     EVALUATOR_UNSPECIFIED: _ClassVar[Evaluator]
     EVALUATOR_REFERENCE: _ClassVar[Evaluator]
+    EVALUATOR_COMPILED: _ClassVar[Evaluator]
+
+class Precision(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    PRECISION_UNSPECIFIED: _ClassVar[Precision]
+    PRECISION_F64: _ClassVar[Precision]
+    PRECISION_F32: _ClassVar[Precision]
 REDUCTION_UNSPECIFIED: Reduction
 REDUCTION_SUM: Reduction
 REDUCTION_MEAN: Reduction
 EVALUATOR_UNSPECIFIED: Evaluator
 EVALUATOR_REFERENCE: Evaluator
+EVALUATOR_COMPILED: Evaluator
+PRECISION_UNSPECIFIED: Precision
+PRECISION_F64: Precision
+PRECISION_F32: Precision
 
 class RegisterGraphRequest(_message.Message):
     __slots__ = ("request_id", "graph", "sources")
@@ -64,7 +75,7 @@ class GetGraphResponse(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., graph: _Optional[bytes] = ..., sources: _Optional[_Union[_graph_pb2.SourceMap, _Mapping]] = ...) -> None: ...
 
 class GradientRequest(_message.Message):
-    __slots__ = ("request_id", "graph_id", "parameters", "inputs", "wrt", "reduction", "evaluator", "debug")
+    __slots__ = ("request_id", "graph_id", "parameters", "inputs", "wrt", "reduction", "evaluator", "debug", "precision")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     GRAPH_ID_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
@@ -73,6 +84,7 @@ class GradientRequest(_message.Message):
     REDUCTION_FIELD_NUMBER: _ClassVar[int]
     EVALUATOR_FIELD_NUMBER: _ClassVar[int]
     DEBUG_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     graph_id: str
     parameters: _containers.RepeatedCompositeFieldContainer[_graph_pb2.NamedArray]
@@ -81,7 +93,8 @@ class GradientRequest(_message.Message):
     reduction: Reduction
     evaluator: Evaluator
     debug: bool
-    def __init__(self, request_id: _Optional[str] = ..., graph_id: _Optional[str] = ..., parameters: _Optional[_Iterable[_Union[_graph_pb2.NamedArray, _Mapping]]] = ..., inputs: _Optional[_Iterable[_Union[_graph_pb2.NamedArray, _Mapping]]] = ..., wrt: _Optional[_Iterable[str]] = ..., reduction: _Optional[_Union[Reduction, str]] = ..., evaluator: _Optional[_Union[Evaluator, str]] = ..., debug: bool = ...) -> None: ...
+    precision: Precision
+    def __init__(self, request_id: _Optional[str] = ..., graph_id: _Optional[str] = ..., parameters: _Optional[_Iterable[_Union[_graph_pb2.NamedArray, _Mapping]]] = ..., inputs: _Optional[_Iterable[_Union[_graph_pb2.NamedArray, _Mapping]]] = ..., wrt: _Optional[_Iterable[str]] = ..., reduction: _Optional[_Union[Reduction, str]] = ..., evaluator: _Optional[_Union[Evaluator, str]] = ..., debug: bool = ..., precision: _Optional[_Union[Precision, str]] = ...) -> None: ...
 
 class GradientResponse(_message.Message):
     __slots__ = ("request_id", "value", "gradients", "metrics", "sample_count", "evaluator")
@@ -100,20 +113,22 @@ class GradientResponse(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., value: _Optional[float] = ..., gradients: _Optional[_Iterable[_Union[_graph_pb2.NamedArray, _Mapping]]] = ..., metrics: _Optional[_Iterable[_Union[_graph_pb2.NamedArray, _Mapping]]] = ..., sample_count: _Optional[int] = ..., evaluator: _Optional[_Union[Evaluator, str]] = ...) -> None: ...
 
 class EvaluateRequest(_message.Message):
-    __slots__ = ("request_id", "graph_id", "parameters", "inputs", "evaluator", "debug")
+    __slots__ = ("request_id", "graph_id", "parameters", "inputs", "evaluator", "debug", "precision")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     GRAPH_ID_FIELD_NUMBER: _ClassVar[int]
     PARAMETERS_FIELD_NUMBER: _ClassVar[int]
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     EVALUATOR_FIELD_NUMBER: _ClassVar[int]
     DEBUG_FIELD_NUMBER: _ClassVar[int]
+    PRECISION_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     graph_id: str
     parameters: _containers.RepeatedCompositeFieldContainer[_graph_pb2.NamedArray]
     inputs: _containers.RepeatedCompositeFieldContainer[_graph_pb2.NamedArray]
     evaluator: Evaluator
     debug: bool
-    def __init__(self, request_id: _Optional[str] = ..., graph_id: _Optional[str] = ..., parameters: _Optional[_Iterable[_Union[_graph_pb2.NamedArray, _Mapping]]] = ..., inputs: _Optional[_Iterable[_Union[_graph_pb2.NamedArray, _Mapping]]] = ..., evaluator: _Optional[_Union[Evaluator, str]] = ..., debug: bool = ...) -> None: ...
+    precision: Precision
+    def __init__(self, request_id: _Optional[str] = ..., graph_id: _Optional[str] = ..., parameters: _Optional[_Iterable[_Union[_graph_pb2.NamedArray, _Mapping]]] = ..., inputs: _Optional[_Iterable[_Union[_graph_pb2.NamedArray, _Mapping]]] = ..., evaluator: _Optional[_Union[Evaluator, str]] = ..., debug: bool = ..., precision: _Optional[_Union[Precision, str]] = ...) -> None: ...
 
 class EvaluateResponse(_message.Message):
     __slots__ = ("request_id", "first_sample", "sample_count", "outputs", "evaluator")
