@@ -108,7 +108,7 @@ def parts() -> dict[str, Message]:
 
 
 def requests() -> dict[str, Message]:
-    """One request of each kind, and one with every op."""
+    """One request of each kind, one with every op, and those that ask for compiled code in f32."""
     graph, ops = codec.encode_graph(objective().graph), codec.encode_graph(every_op())
     scores = {"score": sg.input("x", shape=(2,)) @ sg.param("w", PARAMETERS["w"])}
     score, plain, arrays = codec.encode_graph(trace(scores)), expression()[0], every_op_arrays()
@@ -118,6 +118,7 @@ def requests() -> dict[str, Message]:
 
     sources = graph_pb2.SourceMap(files=["train.py"], file=[1] * objective().graph.node_count, line=[3] * objective().graph.node_count)
     inputs, parameters = named(SAMPLES), named(PARAMETERS)
+    narrow = named({leaf: array.astype(np.float32) for leaf, array in SAMPLES.items()})
     register = service_pb2.RegisterGraphRequest
     return {
         "RegisterGraphRequest": register(request_id="golden-1", graph=graph, sources=sources),
@@ -147,6 +148,22 @@ def requests() -> dict[str, Message]:
             inputs=named(arrays["inputs"]),
         ),
         "BackwardRequest": service_pb2.BackwardRequest(request_id="golden-8", graph=plain),
+        "GradientRequest-compiled": service_pb2.GradientRequest(
+            request_id="golden-9a",
+            graph_id=name(graph),
+            parameters=parameters,
+            inputs=narrow,
+            evaluator=service_pb2.EVALUATOR_COMPILED,
+            precision=service_pb2.PRECISION_F32,
+        ),
+        "EvaluateRequest-compiled": service_pb2.EvaluateRequest(
+            request_id="golden-9b",
+            graph_id=name(score),
+            parameters=named({"w": PARAMETERS["w"]}),
+            inputs=narrow[:1],
+            evaluator=service_pb2.EVALUATOR_COMPILED,
+            precision=service_pb2.PRECISION_F32,
+        ),
     }
 
 
