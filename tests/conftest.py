@@ -13,6 +13,9 @@ settings.register_profile("fixed", derandomize=True, deadline=None, database=Non
 settings.register_profile("search", deadline=None, max_examples=1000, print_blob=True)
 settings.load_profile(os.environ.get("SUMGRAD_HYPOTHESIS", "fixed"))
 
+# Tests, and the servers that they start, neither use nor fill the user's cache of compiled code.
+os.environ["SUMGRAD_CACHE"] = ""
+
 
 @pytest.fixture(scope="session")
 def repository() -> Path:
