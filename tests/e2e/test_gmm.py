@@ -106,3 +106,14 @@ def test_gradient(service: sg.Service) -> None:
     grads = service.value_and_grad(objective(mixture), mixture.params, {"x": mixture.points}).grads
     rest = np.concatenate([grads["q"], grads["l"]], axis=1)
     np.testing.assert_allclose(np.concatenate([grads["alpha"], grads["mu"].ravel(), rest.ravel()]), GRADIENT, rtol=1e-9)
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_compiled_is_the_reference_to_twelve_digits(name: str) -> None:
+    """Value and gradients agree to 1e-12, relative to the largest of each."""
+    mixture = read(DATA / f"{name}.txt")
+    made, data = objective(mixture), {"x": mixture.points}
+    compiled, reference = (made.value_and_grad(mixture.params, data, evaluator=evaluator) for evaluator in ("compiled", "reference"))
+    assert compiled.value == pytest.approx(reference.value, rel=1e-12)
+    for parameter, gradient in reference.grads.items():
+        np.testing.assert_allclose(compiled.grads[parameter], gradient, rtol=1e-12, atol=1e-12 * np.abs(gradient).max(initial=0.0))

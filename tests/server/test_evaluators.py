@@ -170,3 +170,16 @@ def test_requests_go_on_while_a_graph_compiles(support: Any, objective: sg.Objec
         support.assert_same_bits(server.client.gradient(graph_id, objective.params, data), expected)
         support.wait_until(lambda: len(server.workers()) == 2, "both workers")
         assert server.terminate() == 0
+
+
+def test_a_graph_that_takes_too_much_memory_to_compile_is_refused_and_no_worker_lost(support: Any, objective: sg.Objective) -> None:
+    """LLVM would end its process where memory runs out: it is not begun, and the error names the limit."""
+    with support.running("--workers", "1", "--max-worker-bytes", str(160 << 20)) as server:
+        workers = server.workers()
+        large = large_objective()
+        graph_id = server.client.register(large.graph)
+        x = {"x": np.ones(3)}
+        code, details, _ = support.refused(lambda: server.client.gradient(graph_id, large.params, x, evaluator=wire.EVALUATOR_COMPILED))
+        assert (code, details["limit"]) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "max_worker_bytes")
+        assert server.client.gradient(graph_id, large.params, x, evaluator=wire.EVALUATOR_REFERENCE).count == 3
+        assert server.workers() == workers

@@ -13,7 +13,7 @@ from ..blocks import BLOCK
 from ..collector import paused_collector
 from ..types import Array as Data
 from . import Job
-from .deadline import LINE_SECONDS, Deadline
+from .bounds import LINE_SECONDS, Deadline, check_memory
 from .driver import PADDING, Driver
 from .lanes import F32, PRECISIONS, Module, Precision
 from .lower import Lowering
@@ -106,7 +106,9 @@ def build(job: Job, precision: Precision, machine: Machine, max_seconds: float |
     geometry = _geometry(lowering, machine)
     module, driver = _module(lowering, geometry, deadline)
     text = module.text()
-    deadline.check(text.count("\n") * LINE_SECONDS)
+    lines = text.count("\n")
+    deadline.check(lines * LINE_SECONDS)
+    check_memory(lines)
     code = compile_object(text, machine, quick=lowering.large)
     tables = np.concatenate([*lowering.storage.tables, np.zeros(1, np.int64)])
     return Artifact(_call_plan(lowering, geometry, driver), code, _constants(lowering, geometry), tables)
