@@ -124,10 +124,22 @@ class Emission:
 
     def _sum(self) -> None:
         valid = [lane_mask(self.frame, self.function.plus(self.sample, str(k))) for k in range(0, self.lanes.width, LANES)]
+        narrow = narrow_sums(self.code, self.lanes)
+        all_valid = self._joined(valid) if narrow else ""
         for terms, accumulator in self.code.sums:
             variable = self.accumulators[accumulator]
-            total = self._accumulate(self.function.get(EIGHT, variable), terms, valid)
-            self.function.put(EIGHT, total, variable)
+            if accumulator in narrow:
+                before = self.function.get(self.lanes.float, variable)
+                after = self.lanes.fma(self.value(terms[0]), self.value(terms[1]), before)
+                self.function.put(self.lanes.float, self.lanes.select(all_valid, after, before), variable)
+            else:
+                total = self._accumulate(self.function.get(EIGHT, variable), terms, valid)
+                self.function.put(EIGHT, total, variable)
+
+    def _joined(self, halves: Sequence[str]) -> str:
+        """Two masks of eight lanes as one of sixteen."""
+        numbers = ", ".join(f"i32 {k}" for k in range(2 * LANES))
+        return self.function.emit(f"shufflevector <8 x i1> {halves[0]}, <8 x i1> {halves[1]}, <16 x i32> <{numbers}>")
 
     def _accumulate(self, total: str, terms: tuple[int, ...], valid: Sequence[str]) -> str:
         """Adds a term, or a product, of each sample to the eight lanes: of the first eight samples, then of the next eight."""
@@ -168,6 +180,24 @@ def lane_mask(frame: Frame, sample: str) -> str:
     numbers = "<" + ", ".join(f"i64 {k}" for k in range(LANES)) + ">"
     rest = function.emit(f"sub nsw i64 %count, {function.plus('%first', sample)}")
     return function.emit(f"icmp slt <8 x i64> {numbers}, {eight.splat('i', rest)}")
+
+
+def narrow_sums(code: Cells, lanes: Lanes) -> set[int]:
+    """Sums of products that are added up in f32 for the time of a tile: at most 32 terms a lane."""
+    if lanes.precision is F64 or lanes.width == 1:
+        return set()
+    return {accumulator for _, accumulator in code.sums} - {accumulator for terms, accumulator in code.sums if len(terms) != 2}
+
+
+def eight_lanes(frame: Frame, total: str) -> str:
+    """The eight lanes of a sum, in f64: of sixteen f32 lanes the upper half is added onto the lower."""
+    if frame.lanes.precision is F64:
+        return total
+    function, parts = frame.function, []
+    for start in (0, LANES):
+        mask = ", ".join(f"i32 {start + k}" for k in range(LANES))
+        parts.append(function.emit(f"shufflevector <16 x float> {total}, <16 x float> poison, <8 x i32> <{mask}>"))
+    return function.emit(f"fpext <8 x float> {function.emit(f'fadd <8 x float> {parts[0]}, {parts[1]}')} to <8 x double>")
 
 
 def raise_flag(frame: Frame, index: str, extent: int) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from .cells import Cell, Cells
-from .emission import EIGHT, Emission, Store
+from .emission import EIGHT, Emission, Store, eight_lanes, narrow_sums
 from .lanes import F64, Function, Lanes, Module
 from .storage import LANES, SIGNATURE, Array, Frame, Geometry, Space
 
@@ -32,7 +32,8 @@ class Piece:
     def emit(self, module: Module, geometry: Geometry, name: str) -> None:
         """Defines the function of this step."""
         frame = frame_of(module, geometry, self.space)
-        sums = {accumulator: accumulator_variable(frame, accumulator) for _, accumulator in self.cells.sums}
+        narrow = narrow_sums(self.cells, frame.lanes)
+        sums = {accumulator: _variable(frame, accumulator, narrow) for _, accumulator in self.cells.sums}
         with frame.samples() as sample:
 
             def load(cell: Cell) -> str:
@@ -45,7 +46,7 @@ class Piece:
                 stores.setdefault(cell, []).append(partial(frame.store, array=array, index=str(element), sample=sample))
             Emission(self.cells, frame, sample, load, stores, sums).run()
         for accumulator, variable in sums.items():
-            frame.function.put(EIGHT, frame.function.get(EIGHT, variable), accumulator_place(frame, accumulator))
+            _keep(frame, accumulator, variable, narrow)
         frame.function.define(name, SIGNATURE)
 
 
@@ -54,6 +55,19 @@ def accumulator_place(frame: Frame, accumulator: int) -> str:
     return frame.function.emit(f"getelementptr inbounds i8, ptr %lanes, i64 {accumulator * LANES * 8}")
 
 
-def accumulator_variable(frame: Frame, accumulator: int) -> str:
+def _variable(frame: Frame, accumulator: int, narrow: set[int]) -> str:
     """The lanes of a sum in a variable, for the time of a loop."""
-    return frame.function.variable(EIGHT, frame.function.get(EIGHT, accumulator_place(frame, accumulator)))
+    function = frame.function
+    if accumulator in narrow:
+        return function.variable(frame.lanes.float, frame.lanes.number(-0.0))
+    return function.variable(EIGHT, function.get(EIGHT, accumulator_place(frame, accumulator)))
+
+
+def _keep(frame: Frame, accumulator: int, variable: str, narrow: set[int]) -> None:
+    """Writes the lanes of a sum back; those of a tile in f32 are added."""
+    function, place = frame.function, accumulator_place(frame, accumulator)
+    if accumulator in narrow:
+        lanes = eight_lanes(frame, function.get(frame.lanes.float, variable))
+        function.put(EIGHT, function.emit(f"fadd {EIGHT} {function.get(EIGHT, place)}, {lanes}"), place)
+    else:
+        function.put(EIGHT, function.get(EIGHT, variable), place)

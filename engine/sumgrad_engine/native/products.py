@@ -18,6 +18,7 @@ from ..ir import Row
 from ..shapes import size
 from .cells import product_operands
 from .driver import fold_lanes
+from .emission import eight_lanes
 from .lanes import F32, F64, Lanes, Module
 from .piece import frame_of
 from .storage import LANES, SIGNATURE, Array, Frame, Geometry, Indices, Ramp, Space
@@ -249,7 +250,7 @@ class SampleSum:
             frame.first = "%first"
         else:
             self._samples(frame, lefts, rights, totals)
-        values = [self._lanes(frame, function.get(lanes.float, total)) for total in totals]
+        values = [eight_lanes(frame, function.get(lanes.float, total)) for total in totals]
         if self.first is None:
             self._finish(frame, cells, values)
             return
@@ -313,16 +314,6 @@ class SampleSum:
         before = function.get(lanes.float, total)
         after = lanes.fma(x, y, before) if y else lanes.add(before, x)
         function.put(lanes.float, lanes.select(mask, after, before) if mask else after, total)
-
-    def _lanes(self, frame: Frame, total: str) -> str:
-        """The eight lanes of a sum, in f64: of sixteen f32 lanes the upper half is added onto the lower."""
-        if frame.lanes.precision is F64:
-            return total
-        function, parts = frame.function, []
-        for start in (0, LANES):
-            mask = ", ".join(f"i32 {start + k}" for k in range(LANES))
-            parts.append(function.emit(f"shufflevector <16 x float> {total}, <16 x float> poison, <8 x i32> <{mask}>"))
-        return function.emit(f"fpext <8 x float> {function.emit(f'fadd <8 x float> {parts[0]}, {parts[1]}')} to <8 x double>")
 
     def _keep(self, frame: Frame, place: str, value: str) -> None:
         """Lanes go back to their accumulator, from which an f64 sum started and to which an f32 sum is added."""
