@@ -15,9 +15,12 @@ from hypothesis import strategies as st
 from sumgrad_engine.blocks import block_count
 from sumgrad_engine.errors import Cancelled, InputError
 from sumgrad_engine.objective import fit_arrays
+from sumgrad_engine.options import Options
 from sumgrad_engine.program import EvaluateProgram, GradientProgram, backward_all, check_arrays, conform, gradient_layout
 from sumgrad_engine.trace import trace, trace_nodes
 from sumgrad_engine.types import DType, Leaf
+
+REFERENCE = Options("reference")
 
 
 def objective(reduction: Any = "sum") -> sg.Objective:
@@ -54,7 +57,7 @@ def test_value_gradients_and_metrics() -> None:
     assert found.metrics["k"] == given_data["k"].sum()
     np.testing.assert_allclose(found.metrics["x"], given_data["x"].sum(axis=0), rtol=1e-12)
     assert found.metrics["w"] == pytest.approx(700 * w.sum())
-    assert (found.count, found.evaluator) == (700, "reference")
+    assert (found.count, found.evaluator) == (700, "compiled")
     assert all(array.dtype == np.float64 for array in (*found.grads.values(), *found.metrics.values()))
     assert isinstance(found.value, float)
 
@@ -180,7 +183,7 @@ def test_layout() -> None:
 
 
 def test_stopping() -> None:
-    """A program that is asked to stop raises Cancelled between blocks."""
+    """The reference evaluator looks between blocks whether it shall stop, and raises Cancelled."""
     graph = objective().graph
     params, inputs, samples = fit_arrays(graph, objective().params, data(5000))
     asked: list[int] = []
@@ -190,12 +193,31 @@ def test_stopping() -> None:
         return len(asked) > 3
 
     with pytest.raises(Cancelled):
-        GradientProgram(graph).partial(params, inputs, 0, block_count(samples), samples, stop)
+        GradientProgram(graph, options=REFERENCE).partial(params, inputs, 0, block_count(samples), samples, stop)
     assert len(asked) == 4
     asked.clear()
     with pytest.raises(Cancelled):
-        EvaluateProgram(graph).run(params, inputs, 0, samples, stop)
+        EvaluateProgram(graph, REFERENCE).run(params, inputs, 0, samples, stop)
     assert len(asked) == 4
+
+
+def test_stopping_compiled_code() -> None:
+    """Compiled code looks before each call, which does up to 64 blocks."""
+    graph = objective().graph
+    params, inputs, samples = fit_arrays(graph, objective().params, data(3 * 64 * 512))
+    asked: list[int] = []
+
+    def stop() -> bool:
+        asked.append(1)
+        return len(asked) > 2
+
+    with pytest.raises(Cancelled):
+        GradientProgram(graph, options=Options("compiled")).partial(params, inputs, 0, block_count(samples), samples, stop)
+    assert len(asked) == 3
+    asked.clear()
+    with pytest.raises(Cancelled):
+        EvaluateProgram(graph, Options("compiled")).run(params, inputs, 0, samples, stop)
+    assert len(asked) == 3
 
 
 def test_outputs_for_each_sample() -> None:
@@ -297,7 +319,11 @@ def test_names_that_a_service_would_refuse(name: Any) -> None:
 def test_what_a_block_takes_is_known_before() -> None:
     """An outer product a sample is refused by the limit's name, with op and line, before anything is computed; a smaller block is not."""
     x = sg.input("x", shape=(1000,))
-    program = GradientProgram(sg.Objective(sg.sum(x[:, None] * x[None, :] * sg.param("b", 1.0))).graph)
+    graph = sg.Objective(sg.sum(x[:, None] * x[None, :] * sg.param("b", 1.0))).graph
+    program = GradientProgram(graph, options=REFERENCE)
     program.check_memory(1, "max_bytes", 1 << 30)
     with pytest.raises(sg.LimitError, match=r"made at .*test_program\.py:\d+\) a block of 512 samples takes at least .* max_bytes"):
         program.check_memory(5000, "max_bytes", 1 << 30)
+    compiled = GradientProgram(graph, options=Options("compiled"))
+    with pytest.raises(sg.LimitError, match=r"takes .* bytes, more than max_bytes = 100,000,000"):
+        compiled.check_memory(5000, "max_bytes", 100_000_000)
