@@ -60,6 +60,10 @@ class Plan:
     """Bytes of each space."""
     call_blocks: int
     """Blocks of one call: a power of two."""
+    shares: bool
+    """Whether there is something to compute that all samples share."""
+    single: bool
+    """Whether floats are f32."""
     lanes: int
     """Samples side by side: rows of a last block are padded to a multiple of this."""
 
@@ -193,7 +197,17 @@ def _call_plan(lowering: Lowering, geometry: Geometry, driver: Driver) -> Plan:
     blocks = MAX_CALL_BLOCKS
     while blocks > 1 and blocks * BLOCK * lowering.operations > CALL_OPERATIONS:
         blocks //= 2
-    return Plan(tuple(slots), tuple(_inputs(lowering)), tuple(_outputs(lowering)), driver.width, nbytes, blocks, lowering.precision.lanes)
+    return Plan(
+        tuple(slots),
+        tuple(_inputs(lowering)),
+        tuple(_outputs(lowering)),
+        driver.width,
+        nbytes,
+        blocks,
+        bool(lowering.steps.shared),
+        lowering.precision is F32,
+        lowering.precision.lanes,
+    )
 
 
 def _constants(lowering: Lowering, geometry: Geometry) -> npt.NDArray[np.uint8]:

@@ -40,27 +40,26 @@ class Kernel:
         """Memory that one call works in."""
         return sum(self.plan.nbytes.values()) + _slot_rows(self.plan.call_blocks) * _padded(self.plan.width) * 8
 
-    @np.errstate(over="ignore")  # what f32 can't hold is infinite
     def sums(self, params: Mapping[str, Array], inputs: Mapping[str, Array], start: int, stop: int, should_stop: Stop) -> Array:
         """The tree sum over the blocks of samples start..stop-1; `start` is the first of a block. Raises Cancelled, IndexRangeError."""
         with _Call(self, params) as call:
             step = self.plan.call_blocks * BLOCK
+            if stop - start <= step:
+                _go_on(should_stop)
+                return call.run(inputs, start, stop, ()).copy()
             total = TreeSum()
             for first in range(start, stop, step):
-                if should_stop():
-                    raise Cancelled("the evaluation was stopped")
+                _go_on(should_stop)
                 total.push(call.run(inputs, first, min(first + step, stop), ()).copy())
             return total.total()
 
-    @np.errstate(over="ignore")
     def rows(self, params: Mapping[str, Array], inputs: Mapping[str, Array], start: int, stop: int, should_stop: Stop) -> list[Array]:
         """The results of samples start..stop-1, each of shape (stop - start, elements). Raises Cancelled, IndexRangeError."""
         results = [np.empty((stop - start, column.count), column.dtype) for column in self.plan.outputs]
         with _Call(self, params) as call:
             step = self.plan.call_blocks * BLOCK
             for first in range(start, stop, step):
-                if should_stop():
-                    raise Cancelled("the evaluation was stopped")
+                _go_on(should_stop)
                 last = min(first + step, stop)
                 call.run(inputs, first, last, [result[first - start : last - start] for result in results])
         return results
@@ -111,9 +110,17 @@ class _Call:
     def __init__(self, kernel: Kernel, params: Mapping[str, Array]) -> None:
         self.kernel = kernel
         self.workspace = kernel._idle.pop() if kernel._idle else _Workspace(kernel)
-        for slot, room in zip(kernel.plan.parameters, self.workspace.parameters, strict=True):
+        if kernel.plan.single:
+            with np.errstate(over="ignore"):  # what f32 can't hold is infinite
+                self._fill(params)
+        else:
+            self._fill(params)
+        if kernel.plan.shares:
+            kernel._prepare(*self.workspace.pointers, 0, 0)
+
+    def _fill(self, params: Mapping[str, Array]) -> None:
+        for slot, room in zip(self.kernel.plan.parameters, self.workspace.parameters, strict=True):
             room[:] = params[slot.name].reshape(-1)
-        kernel._prepare(*self.workspace.pointers, 0, 0)
 
     def __enter__(self) -> Self:
         return self
@@ -139,6 +146,12 @@ class _Call:
         return row
 
 
+def _go_on(should_stop: Stop) -> None:
+    """Raises Cancelled if nobody wants the result any more."""
+    if should_stop():
+        raise Cancelled("the evaluation was stopped")
+
+
 def address(array: Array) -> int:
     """Where an array's memory begins."""
     found: int = array.__array_interface__["data"][0]
@@ -148,7 +161,10 @@ def address(array: Array) -> int:
 def _rows(array: Array, column: Column, start: int, stop: int) -> Array:
     """Rows of an input in the type that the code reads."""
     rows = array if start == 0 and stop == len(array) else array[start:stop]
-    return np.ascontiguousarray(rows, column.dtype)
+    if rows.dtype.str == column.dtype and rows.flags.c_contiguous:
+        return rows
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(rows, column.dtype)
 
 
 def aligned(nbytes: int) -> Bytes:
