@@ -46,7 +46,7 @@ class Objective:
         self.graph: Graph = trace(outputs, nodes)
         check_objective(self.graph)
         self.initial = {node.name: node for node in nodes if node.op is parameter}
-        self._programs: dict[tuple[tuple[str, ...], Options], GradientProgram] = {}
+        self._programs: dict[tuple[tuple[str, ...], str, str, bool], GradientProgram] = {}
 
     @property
     def params(self) -> dict[str, Array]:
@@ -70,17 +70,18 @@ class Objective:
         is at hand; `precision` is "f64", or "f32" with sums over samples in f64. Raises InputError for arrays that do not fit, and
         MissingDependencyError if what is asked for can't be compiled here.
         """
-        program = self._program(wrt, Options(evaluator, precision, debug))
+        program = self._program(wrt, evaluator, precision, debug)
         arrays, columns, samples = fit_arrays(self.graph, params, data, precision)
         total = program.partial(arrays, columns, 0, block_count(samples), samples)
         penalty = program.penalty(arrays) if program.has_penalty else None
         return program.finish(total, penalty, samples, self.reduction == "mean")
 
-    def _program(self, wrt: Iterable[str] | str | None, options: Options) -> GradientProgram:
-        key = (wanted_names(wrt), options)
-        if key not in self._programs:
-            self._programs[key] = GradientProgram(self.graph, *key)
-        return self._programs[key]
+    def _program(self, wrt: Iterable[str] | str | None, evaluator: Evaluator, precision: Precision, debug: bool) -> GradientProgram:
+        key = (wanted_names(wrt), evaluator, precision, debug)
+        found = self._programs.get(key)
+        if found is None:
+            found = self._programs[key] = GradientProgram(self.graph, key[0], Options(evaluator, precision, debug))
+        return found
 
     def __getstate__(self) -> dict[str, Any]:
         """What is pickled: not the programs, which are made again when they are needed."""

@@ -219,13 +219,13 @@ def check_kernel_memory(kernel: Kernel, limit: str, allowed: int) -> None:
         )
 
 
-@np.errstate(all="ignore")
 def finish(layout: Layout, total: Vector, penalty: Vector | None, samples: int, mean: bool, evaluator: str) -> Result:
     """The result of a sum over samples, averaged if `mean`, plus the penalty once."""
-    vector = total / samples if mean else total
-    if penalty is not None:
-        vector = vector + penalty
-    value, metrics, grads = layout.unpack(vector)
+    if mean or penalty is not None:
+        with np.errstate(all="ignore"):
+            total = total / samples if mean else total
+            total = total if penalty is None else total + penalty
+    value, metrics, grads = layout.unpack(total)
     return Result(value, grads, metrics, samples, evaluator)
 
 
