@@ -186,7 +186,7 @@ def tanh(l: Lanes, x: str) -> str:
     return l.copysign(l.add(main, l.div(numerator, l.add(h, l.number(1.0)))), x)
 
 
-def _taken_apart(l: Lanes, x: str) -> tuple[str, str, str]:
+def taken_apart(l: Lanes, x: str) -> tuple[str, str, str]:
     """(e, the bits of 2^e without bias, m) with x = 2^e m and m in [sqrt(1/2), sqrt(2)); x must be a positive normal number."""
     precision = l.precision
     width = precision.bits - precision.mantissa - 1
@@ -218,7 +218,7 @@ def _log_from(l: Lanes, e: str, f: str) -> str:
 
 def log(l: Lanes, x: str) -> str:
     """The natural logarithm."""
-    e, _, m = _taken_apart(l, x)
+    e, _, m = taken_apart(l, x)
     usual = _log_from(l, e, l.sub(m, l.number(1.0)))
     # One comparison of integers finds zeros, subnormal and negative numbers, infinities and NaN.
     smallest = 1 << l.precision.mantissa
@@ -229,7 +229,7 @@ def log(l: Lanes, x: str) -> str:
 
 def _unusual_log(l: Lanes, x: str) -> str:
     shift = l.precision.mantissa + 2
-    e, _, m = _taken_apart(l, l.mul(x, l.number(2.0**shift)))
+    e, _, m = taken_apart(l, l.mul(x, l.number(2.0**shift)))
     subnormal = _log_from(l, l.sub(e, l.number(float(shift))), l.sub(m, l.number(1.0)))
     zero, infinity = l.number(0.0), l.number(math.inf)
     # Infinity stays, NaN stays, what is negative becomes NaN.
@@ -243,7 +243,7 @@ def log1p(l: Lanes, x: str) -> str:
     u = l.add(one, x)
     b = l.sub(u, one)
     lost = l.add(l.sub(one, l.sub(u, b)), l.sub(x, b))
-    e, exponent, m = _taken_apart(l, u)
+    e, exponent, m = taken_apart(l, u)
     reciprocal = l.from_bits(l.integral("sub", l.to_bits(one), exponent))
     f = l.fma(lost, reciprocal, l.sub(m, one))
     usual = l.copysign(_log_from(l, e, f), x)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 
 from ..lanes import F32, F64, Body, Lanes, Precision
-from .special import two_chains
 
 _LGAMMA_NEAR: dict[Precision, tuple[float, ...]] = {
     F64: (  # 2^-56.4
@@ -191,7 +190,7 @@ def _positive_lgamma(l: Lanes, a: str) -> str:
     def around_two() -> str:
         center = l.select(below, one, l.select(above, l.number(3.0), l.number(2.0)))
         u = l.select(far_below, a, l.sub(a, center))
-        return l.fma(u, two_chains(l, u, _LGAMMA_NEAR[l.precision]), l.select(above, logarithm, l.neg(logarithm)))
+        return l.fma(u, l.two_chains(u, _LGAMMA_NEAR[l.precision]), l.select(above, logarithm, l.neg(logarithm)))
 
     return l.rarely(near, far, around_two)
 
@@ -209,7 +208,7 @@ def digamma(l: Lanes, x: str) -> str:
     """The derivative of lgamma."""
     a, zero = l.abs(x), l.number(0.0)
     t = l.div(l.number(1.0), a)
-    rest = l.fma(t, two_chains(l, l.mul(t, t), _DIGAMMA_FAR[l.precision]), l.number(0.5))
+    rest = l.fma(t, l.two_chains(l.mul(t, t), _DIGAMMA_FAR[l.precision]), l.number(0.5))
     far = l.fma(l.neg(t), rest, l.call("log", a))
     found = l.rarely(l.lt(a, l.number(2.0)), far, lambda: _digamma_near(l, a, t))
     return l.rarely(l.le(x, zero), found, lambda: _reflected_digamma(l, x, t, found))
@@ -219,7 +218,7 @@ def _digamma_near(l: Lanes, a: str, t: str) -> str:
     below = l.lt(a, l.number(1.0))
     high, low = (l.select(below, l.number(p), l.number(q)) for p, q in zip(_ZERO_BELOW[l.precision], _ZERO[l.precision], strict=True))
     u = l.sub(a, l.select(below, l.number(0.5), l.number(1.5)))
-    found = l.mul(l.sub(l.sub(a, high), low), two_chains(l, u, _DIGAMMA_NEAR[l.precision]))
+    found = l.mul(l.sub(l.sub(a, high), low), l.two_chains(u, _DIGAMMA_NEAR[l.precision]))
     return l.select(below, l.sub(found, t), found)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from ..lanes import F32, F64, Body, Lanes, Precision
-from .trigonometric import HALF_PI, two_chains
+from .trigonometric import HALF_PI
 
 _ATAN: dict[Precision, tuple[float, ...]] = {
     F64: (  # 2^-58.3
@@ -65,7 +65,7 @@ def _eighths(l: Lanes, count: str, r: str, rest: str) -> str:
 def _small_atan(l: Lanes, r: str) -> tuple[str, str]:
     """r and arctan(r) - r, |r| <= tan(pi/8)."""
     z = l.mul(r, r)
-    return r, l.mul(l.mul(r, z), two_chains(l, z, _ATAN[l.precision]))
+    return r, l.mul(l.mul(r, z), l.two_chains(z, _ATAN[l.precision]))
 
 
 def atan(l: Lanes, x: str) -> str:
@@ -126,7 +126,7 @@ def _small_asin(l: Lanes, x: str) -> tuple[str, str, str]:
     halved = l.fma(a, l.number(-0.5), half)
     z = l.select(large, halved, l.mul(a, a))
     r = l.select(large, l.sqrt(halved), a)
-    return large, r, l.mul(l.mul(r, z), two_chains(l, z, _ASIN[l.precision]))
+    return large, r, l.mul(l.mul(r, z), l.two_chains(z, _ASIN[l.precision]))
 
 
 def asin(l: Lanes, x: str) -> str:

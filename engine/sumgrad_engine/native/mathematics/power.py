@@ -10,8 +10,8 @@ from __future__ import annotations
 import math
 
 from ..lanes import F32, F64, Body, Lanes, Precision
-from .exponential import _taken_apart, power_of_two, rounded
-from .trigonometric import two_chains, two_product
+from .exponential import power_of_two, rounded, taken_apart
+from .trigonometric import two_product
 
 _LOG: dict[Precision, tuple[float, ...]] = {
     F64: (  # 2^-66.3
@@ -91,7 +91,7 @@ def _artanh(l: Lanes, m: str) -> tuple[str, str]:
     z_low = l.fma(l.add(s, s), s_low, z_low)
     third, third_low = _product(l, (z, z_low), _constant(l, _THIRD))
     # What follows the first two terms is so small that one float is enough.
-    rest = l.fma(l.mul(z, z), two_chains(l, z, _LOG[l.precision]), third_low)
+    rest = l.fma(l.mul(z, z), l.two_chains(z, _LOG[l.precision]), third_low)
     p, p_low = _product(l, (s, s_low), _sum(l, third, rest))
     high, low = _sum(l, s, p)
     return high, l.add(low, l.add(p_low, s_low))
@@ -99,7 +99,7 @@ def _artanh(l: Lanes, m: str) -> tuple[str, str]:
 
 def _log2(l: Lanes, a: str, shift: str | None = None) -> tuple[str, str]:
     """log2(a 2^shift) as a sum of two floats, for a positive normal a."""
-    exponent, _, m = _taken_apart(l, a)
+    exponent, _, m = taken_apart(l, a)
     exponent = l.add(exponent, shift) if shift else exponent
     high, low = _product(l, _artanh(l, m), _constant(l, _TWO_OVER_LN2))
     total, lost = _sum(l, exponent, high)
@@ -110,7 +110,7 @@ def _exp2(l: Lanes, p: str, low: str) -> tuple[str, str]:
     """(n, m) with 2^(p + low) = 2^n m."""
     n, _ = rounded(l, p, 1.0)
     r = l.add(l.sub(p, n), low)
-    return n, l.fma(r, two_chains(l, r, _EXP2[l.precision]), l.number(1.0))
+    return n, l.fma(r, l.two_chains(r, _EXP2[l.precision]), l.number(1.0))
 
 
 def power(l: Lanes, a: str, b: str) -> str:

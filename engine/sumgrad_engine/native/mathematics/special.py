@@ -9,7 +9,6 @@ found by Remez' algorithm; with each stands its largest error.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 from ..lanes import F32, F64, Body, Lanes, Precision
 from .exponential import numbers, power_of_two, rounded
@@ -119,17 +118,11 @@ def at_most(l: Lanes, x: str, bound: float) -> str:
     return l.select(l.lt(l.number(bound), x), l.number(bound), x)
 
 
-def two_chains(l: Lanes, x: str, coefficients: Sequence[float]) -> str:
-    """A polynomial by its even and odd powers: half as long a chain of operations that wait for each other, for one operation more."""
-    square = l.mul(x, x)
-    return l.fma(x, l.polynomial(square, coefficients[1::2]), l.polynomial(square, coefficients[0::2]))
-
-
 def erf(l: Lanes, x: str) -> str:
     """The error function."""
     a = at_most(l, l.abs(x), _SATURATED[l.precision])
     first, *rest = _ROOT[l.precision]
-    e = l.fma(a, l.number(first), l.mul(a, two_chains(l, a, rest)))
+    e = l.fma(a, l.number(first), l.mul(a, l.two_chains(a, rest)))
     # e stands for 8, 4, 2 times 1 - p, so that it does not lose bits where x is subnormal.
     for scale in (16.0, 8.0, 4.0):
         e = l.fma(l.mul(e, l.number(-1.0 / scale)), e, e)
@@ -157,7 +150,7 @@ def erfc(l: Lanes, x: str) -> str:
     twice = l.number(-2.0 * _POLE[l.precision])
     u = l.fma(l.mul(t, missing), twice, l.fma(t, twice, l.number(1.0)))
     # The last steps one by one: even and odd powers cancel for large x.
-    found = two_chains(l, u, _SCALED[l.precision][3:])
+    found = l.two_chains(u, _SCALED[l.precision][3:])
     for coefficient in reversed(_SCALED[l.precision][:3]):
         found = l.fma(u, found, l.number(coefficient))
     scaled = l.mul(t, found)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Sequence
 from fractions import Fraction
 
 from ..lanes import F32, F64, Body, Lanes, Precision
@@ -91,12 +90,6 @@ _TAN: dict[Precision, tuple[float, ...]] = {
 """P in tan(r) = r + r z P(z), z = r² <= 0.618."""
 
 
-def two_chains(l: Lanes, x: str, coefficients: Sequence[float]) -> str:
-    """A polynomial by its even and odd powers: half as long a chain of operations that wait for each other, for one operation more."""
-    square = l.mul(x, x)
-    return l.fma(x, l.polynomial(square, coefficients[1::2]), l.polynomial(square, coefficients[0::2]))
-
-
 def two_sum(l: Lanes, a: str, b: str) -> tuple[str, str]:
     """a + b rounded, and exactly what was lost (Knuth)."""
     s = l.add(a, b)
@@ -140,12 +133,12 @@ def _reduced_with_rest(l: Lanes, x: str) -> tuple[str, str, str]:
 def _sine(l: Lanes, r: str) -> str:
     """sin(r), |r| <= pi/4; the sum loses the sign of -0.0."""
     z = l.mul(r, r)
-    return l.copysign(l.fma(l.mul(r, z), two_chains(l, z, _SIN[l.precision]), r), r)
+    return l.copysign(l.fma(l.mul(r, z), l.two_chains(z, _SIN[l.precision]), r), r)
 
 
 def _cosine(l: Lanes, r: str) -> str:
     z = l.mul(r, r)
-    return l.fma(z, l.fma(z, two_chains(l, z, _COS[l.precision]), l.number(-0.5)), l.number(1.0))
+    return l.fma(z, l.fma(z, l.two_chains(z, _COS[l.precision]), l.number(-0.5)), l.number(1.0))
 
 
 def _odd(l: Lanes, n: str) -> str:
@@ -164,7 +157,7 @@ def _wave(l: Lanes, r: str, n: str) -> str:
 def _tangent(l: Lanes, r: str, n: str, rest: str) -> str:
     """tan(r + rest + n pi/2): -1 / tan(r) where n is odd."""
     z = l.mul(r, r)
-    t = l.fma(l.mul(r, z), two_chains(l, z, _TAN[l.precision]), l.fma(rest, z, rest))
+    t = l.fma(l.mul(r, z), l.two_chains(z, _TAN[l.precision]), l.fma(rest, z, rest))
     t = l.copysign(l.add(r, t), r)
     odd = _odd(l, n)
     return l.div(l.select(odd, l.number(-1.0), t), l.select(odd, t, l.number(1.0)))
