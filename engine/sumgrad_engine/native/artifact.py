@@ -19,13 +19,15 @@ from .lanes import F32, PRECISIONS, Module, Precision
 from .lower import Lowering
 from .machine import Machine, compile_object
 from .mathematics import FUNCTIONS
-from .storage import LANES, Array, Geometry, Ramp, Space
+from .storage import LANES, Array, Geometry, Indices, Ramp, Space, Storage
 
 TILE_BYTES = 64 * 1024
 """Room that the values of a tile should take, to stay in the nearest caches."""
 CALL_OPERATIONS = 1 << 28
 """Scalar operations of one call, roughly: between calls it is looked whether the evaluation was stopped."""
 MAX_CALL_BLOCKS = 64
+MAX_RUNS = 32
+"""Results that lie in more pieces than this are collected by a table."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ def _module(lowering: Lowering, geometry: Geometry, deadline: Deadline) -> tuple
         steps=names,
         accumulators=lowering.accumulators,
         zeroed=lowering.zeroed,
-        collected=Ramp.of(collected, storage),
+        collected=_runs(collected, storage),
         width=collected.size,
         input_bytes=Ramp.of(np.array(row_bytes[:inputs], np.int64), storage),
         inputs=inputs,
@@ -155,6 +157,15 @@ def _module(lowering: Lowering, geometry: Geometry, deadline: Deadline) -> tuple
     )
     driver.emit(module)
     return module, driver
+
+
+def _runs(index: Indices, storage: Storage) -> list[tuple[int, Ramp, int]]:
+    """Where sums are collected from: runs of neighbours, or a table of all where there are many."""
+    cuts = np.flatnonzero(np.diff(index) != 1) + 1
+    if not index.size or len(cuts) >= MAX_RUNS:
+        return [(0, Ramp.of(index, storage), index.size)] if index.size else []
+    bounds = [0, *cuts.tolist(), index.size]
+    return [(start, Ramp(int(index[start]), 1), stop - start) for start, stop in itertools.pairwise(bounds)]
 
 
 def numpy_type(letter: str, precision: Precision) -> np.dtype[np.generic]:

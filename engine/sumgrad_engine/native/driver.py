@@ -29,8 +29,8 @@ class Driver:
     accumulators: Sequence[tuple[int, Array]]
     zeroed: Sequence[Array]
     """Sums that start at 0 in every block."""
-    collected: Ramp
-    """Where the elements of the result lie among the sums."""
+    collected: Sequence[tuple[int, Ramp, int]]
+    """Where the elements of the result lie among the sums: from which element on, so many."""
     width: int
     input_bytes: Ramp
     """Bytes of a sample of each input."""
@@ -142,15 +142,26 @@ class _Run:
         function, driver = self.function, self.driver
         level = function.emit(f"load i64, ptr {depth}")
         slot = self._slot(level)
-        if driver.width:
-            with function.loop(str(driver.width)) as k:
-                value = self.frame.load(_SUM, self.frame.at(driver.collected, k), "0")
-                function.do(f"store double {value}, ptr {function.emit(f'getelementptr inbounds double, ptr {slot}, i64 {k}')}, align 8")
+        for start, ramp, count in driver.collected:
+            self._collect(slot, start, ramp, count)
         function.do(f"store i64 {function.plus(level, '1')}, ptr {depth}")
         number = function.plus(function.emit(f"lshr i64 {first}, {BLOCK.bit_length() - 1}"), "1")
         trailing = function.emit(f"call i64 @llvm.cttz.i64(i64 {number}, i1 true)")
         function.module.declarations["llvm.cttz.i64"] = "declare i64 @llvm.cttz.i64(i64, i1 immarg)"
         self._merge(depth, trailing)
+
+    def _collect(self, slot: str, start: int, ramp: Ramp, count: int) -> None:
+        """Copies sums that lie one after another eight at a time, others one by one."""
+        function = self.function
+        whole = count - count % LANES if ramp.table is None and ramp.stride == 1 else 0
+        for begin, end, width in ((0, whole, LANES), (whole, count, 1)):
+            if begin < end:
+                of = "double" if width == 1 else f"<{width} x double>"
+                with function.loop(str(end), width, str(begin)) as k:
+                    source = self.frame.address(_SUM, self.frame.at(ramp, k), "0")
+                    value = function.emit(f"load {of}, ptr {source}, align 8")
+                    target = function.emit(f"getelementptr inbounds double, ptr {slot}, i64 {function.plus(k, str(start))}")
+                    function.do(f"store {of} {value}, ptr {target}, align 8")
 
     def _finish(self, depth: str) -> None:
         level = self.function.emit(f"load i64, ptr {depth}")
