@@ -126,15 +126,15 @@ WILD: list[Build] = [
 ]  # fmt: skip
 
 
-def _leaves(r: np.random.Generator, wild: bool) -> tuple[list[Any], dict[str, Any], dict[str, Any]]:
-    """Inputs and parameters of several shapes and kinds, with data."""
+def _leaves(r: np.random.Generator, wild: bool, m: int, n: int) -> tuple[list[Any], dict[str, Any], dict[str, Any]]:
+    """Inputs and parameters of several shapes and kinds, with data; the largest are m by n."""
 
     def data(shape: tuple[int, ...]) -> Any:
         drawn = r.normal(size=shape)
         return np.where(r.random(shape) < 0.5, r.choice(SPECIAL, shape), drawn) if wild else drawn
 
-    params = {"a": data(()), "b": data((3,)), "c": data((2, 3)), "d": data((3, 1))}
-    inputs = {"x": data((SAMPLES,)), "y": data((SAMPLES, 3)), "z": data((SAMPLES, 2, 3))}
+    params = {"a": data(()), "b": data((n,)), "c": data((m, n)), "d": data((n, 1))}
+    inputs = {"x": data((SAMPLES,)), "y": data((SAMPLES, n)), "z": data((SAMPLES, m, n))}
     inputs |= {"k": r.integers(0, 2, SAMPLES), "t": r.random(SAMPLES) < 0.5}
     kinds = {"f": float, "i": int, "b": bool}
     values = [sg.param(name, array) for name, array in params.items()]
@@ -142,16 +142,16 @@ def _leaves(r: np.random.Generator, wild: bool) -> tuple[list[Any], dict[str, An
     return values, params, inputs
 
 
-def make(seed: int, steps: int, wild: bool = False) -> Made:
-    """An expression of about that many steps; tame ones stay of order 1."""
+def make(seed: int, steps: int, wild: bool = False, extents: tuple[int, int] = (2, 3)) -> Made:
+    """An expression of about that many steps, on arrays of these extents; tame ones stay of order 1."""
     r = random.Random(seed)
-    pool, params, inputs = _leaves(np.random.default_rng(seed), wild)
+    pool, params, inputs = _leaves(np.random.default_rng(seed), wild, *extents)
     for _ in range(steps):
         try:
             value = r.choice(WILD if wild else TAME)(r, pool)
         except (sg.ShapeError, IndexError):
             continue
-        if 0 < value.size <= 200:
+        if 0 < value.size <= max(200, 30 * extents[0] * extents[1]):
             bounded = value.dtype.name != "FLOAT" or wild or r.random() < 0.3
             pool.append(value if bounded else sg.tanh(value))
     tops = r.sample(_floats(pool), 3)

@@ -49,9 +49,11 @@ def assert_agree(found: list[NDArray[Any]], wanted: list[NDArray[Any]], toleranc
             )
 
 
-def case(graphs: ModuleType, seed: int, wild: bool, samples: int) -> tuple[sg.Objective, dict[str, Any], dict[str, Any]]:
+def case(
+    graphs: ModuleType, seed: int, wild: bool, samples: int, extents: tuple[int, int] = (2, 3)
+) -> tuple[sg.Objective, dict[str, Any], dict[str, Any]]:
     """A random objective, its parameters and data of so many samples."""
-    made = graphs.make(seed, 12, wild)
+    made = graphs.make(seed, 12, wild, extents)
     objective = sg.Objective(made.value, metrics={"top": made.value})
     repeated = {name: np.concatenate([array] * -(-samples // len(array)))[:samples] for name, array in made.inputs.items()}
     params = {leaf.name: made.params[leaf.name] for leaf in objective.graph.parameters}
@@ -65,6 +67,15 @@ def test_random_graphs(graphs: ModuleType, seed: int, samples: int) -> None:
     objective, params, data = case(graphs, seed, wild=False, samples=samples)
     found = objective.value_and_grad(params, data, evaluator="compiled")
     assert found.evaluator == "compiled"
+    assert_agree(parts(found), parts(objective.value_and_grad(params, data, evaluator="reference")))
+
+
+@settings(max_examples=60)
+@given(seed=st.integers(0, 1 << 32), samples=st.sampled_from([1, 9, 70, 517]), wild=st.booleans())
+def test_random_graphs_of_larger_arrays(graphs: ModuleType, seed: int, samples: int, wild: bool) -> None:
+    """The same for arrays that become loops and products instead of being taken apart."""
+    objective, params, data = case(graphs, seed, wild, samples, (9, 12))
+    found = objective.value_and_grad(params, data, evaluator="compiled")
     assert_agree(parts(found), parts(objective.value_and_grad(params, data, evaluator="reference")))
 
 
