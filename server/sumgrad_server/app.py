@@ -19,7 +19,7 @@ from . import service
 from .executor import ProcessExecutor
 from .graphs import GraphStore
 from .pool import Pool
-from .rpc import Activity
+from .rpc import Activity, Host
 from .settings import Settings
 
 log = logging.getLogger(__name__)
@@ -99,7 +99,8 @@ class App:
         server = grpc.aio.server(options=grpc_options(self._settings))
         graphs = GraphStore(self._settings.max_graphs, self._settings.max_graph_bytes)
         methods = service.Service(self._settings, ProcessExecutor(self._pool, self._settings), graphs)
-        server.add_generic_rpc_handlers((methods.handlers(self._activity),))
+        handlers = methods.handlers(Host(self._settings, self._activity))
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.NAME, handlers),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((service.NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         try:

@@ -4,6 +4,12 @@ SumgradError
 ├── LimitError
 │   └── BusyError             a limit that others use up just now: coming back helps
 ├── UnknownGraphError         no such graph here (any more)
+├── UnknownDatasetError       no such dataset, or upload, in the caller's namespace
+├── NameTakenError            the name of a dataset stands for another one
+├── DamagedError              bytes that are not what their checksum says
+├── NoRoomError               the disk is full, or there are too many open files
+├── UnauthenticatedError      no token, or an unknown one
+├── PermissionDeniedError     a token that does not allow this
 ├── DrainingError             the server is going down
 ├── WorkersLostError          the work killed every worker that tried it
 └── MalformedMessageError     bytes that are no message of this service
@@ -42,3 +48,27 @@ class WorkersLostError(SumgradError):
 
 class MalformedMessageError(SumgradError, ValueError):
     """Bytes that are no message of this service."""
+
+
+class UnknownDatasetError(SumgradError):
+    """No such dataset, or upload, in the caller's namespace."""
+
+
+class NameTakenError(SumgradError):
+    """The name of a dataset stands for another one."""
+
+
+class DamagedError(SumgradError):
+    """Bytes that are not what their checksum says: on the way here, or on the disk."""
+
+
+class NoRoomError(SumgradError):
+    """The machine has no room: the disk is full, or there are too many open files."""
+
+
+class UnauthenticatedError(SumgradError):
+    """No token, or one that is not known."""
+
+
+class PermissionDeniedError(SumgradError):
+    """A token that does not allow this."""

@@ -1,26 +1,25 @@
-"""What all methods have in common: reading the request, its id and its deadline, and turning errors into statuses."""
+"""What all methods have in common: who calls, reading the request, its id and its deadline, turning errors into statuses, and telling about it."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import TypeAlias, TypeVar
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf.message import Message
 from sumgrad_engine.errors import InputError
-from sumgrad_proto.v1 import service_pb2 as wire
 
 from . import codec, status
+from .auth import EVERYBODY, Authenticator, NoTokens, Principal, Scope
 from .settings import Settings
 
-AnyRequest: TypeAlias = (
-    wire.RegisterGraphRequest | wire.GetGraphRequest | wire.GradientRequest | wire.EvaluateRequest | wire.BackwardRequest
-)
-Request = TypeVar("Request", bound=AnyRequest)
+Request = TypeVar("Request", bound=Message)
 Answer = TypeVar("Answer")
 Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
+RpcHandler: TypeAlias = "grpc.RpcMethodHandler[bytes, bytes]"
 
 
 class Activity:
@@ -43,66 +42,179 @@ class Activity:
             self.idle.set()
 
 
+@dataclass(frozen=True)
+class Finished:
+    """A call that is over, for whoever observes. `seconds` is from its first byte here to its last."""
+
+    method: str
+    status: str
+    seconds: float
+    request_id: str
+    caller: str
+    received_bytes: int
+    sent_bytes: int
+    message: str = ""
+    """What was wrong, if anything was."""
+
+
+class Observer(Protocol):
+    """Hears of calls."""
+
+    def call_began(self, method: str) -> None:
+        """A call has come."""
+
+    def call_ended(self, call: Finished) -> None:
+        """It is over."""
+
+
+class Unobserved:
+    """Hears nothing."""
+
+    def call_began(self, method: str) -> None:
+        """A call has come."""
+
+    def call_ended(self, call: Finished) -> None:
+        """It is over."""
+
+
+@dataclass(frozen=True)
+class Host:
+    """What handlers stand on."""
+
+    settings: Settings
+    activity: Activity
+    authenticator: Authenticator = field(default_factory=NoTokens)
+    observer: Observer = field(default_factory=Unobserved)
+
+
 @dataclass
 class Call:
     """One call, as far as all methods care."""
 
     context: Context
-    settings: Settings
+    host: Host
+    method: str
+    principal: Principal = EVERYBODY
     request_id: str = ""
+    received_bytes: int = 0
+    sent_bytes: int = 0
+
+    @property
+    def client(self) -> str:
+        """Whom the service is fair to: a token's owner or, without tokens, a connection."""
+        return self.principal.name or self.context.peer()
 
     def read(self, kind: type[Request], data: bytes) -> Request:
-        """The request in these bytes. Raises MalformedMessageError, InputError."""
+        """The message in these bytes, whose request id becomes the call's. Raises MalformedMessageError, InputError."""
+        self.received_bytes += len(data)
         request = codec.parse(kind, data)
-        if len(request.request_id.encode()) > self.settings.max_request_id_bytes:
-            raise InputError(f"request_id has more than max_request_id_bytes = {self.settings.max_request_id_bytes}", field="request_id")
-        self.request_id = request.request_id
+        named = getattr(request, "request_id", "")
+        if named:
+            self.request_id = self.checked_id(named)
         return request
+
+    def checked_id(self, request_id: str) -> str:
+        """A request id, if it is not too long. Raises InputError."""
+        most = self.host.settings.max_request_id_bytes
+        if len(request_id.encode()) > most:
+            raise InputError(f"request_id has more than max_request_id_bytes = {most}", field="request_id")
+        return request_id
 
     def written(self, response: Message) -> bytes:
         """The bytes of a response. Raises LimitError if they are more than a message may have."""
-        codec.within(self.settings.max_message_bytes, "max_message_bytes", response.ByteSize(), "bytes of the response")
-        return response.SerializeToString()
+        data = response.SerializeToString()
+        codec.within(self.host.settings.max_message_bytes, "max_message_bytes", len(data), "bytes of the response")
+        self.sent_bytes += len(data)
+        return data
 
     async def send(self, response: Message) -> None:
         """Sends one of a stream's responses."""
         await self.context.write(self.written(response))
 
-    async def guarded(self, method: Callable[[Call, Request], Awaitable[Answer]], kind: type[Request], data: bytes) -> Answer:
-        """Runs a method until its deadline; its errors become the call's status. A client that left gets none, and stops it."""
+    async def guarded(self, scope: Scope, work: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Does the work until the call's deadline; errors become the call's status. A client that left gets none, and stops it."""
+        began, code, said = time.monotonic(), grpc.StatusCode.OK, ""
+        self.host.activity.begin(self.context)
+        self.host.observer.call_began(self.method)
         try:
+            self.principal = self.host.authenticator.principal(self.context.invocation_metadata() or ())
+            self.principal.require(scope)
             async with asyncio.timeout(self.context.time_remaining()):
-                return await method(self, self.read(kind, data))
+                return await work()
+        except asyncio.CancelledError:
+            code = grpc.StatusCode.CANCELLED
+            raise
         except Exception as error:  # noqa: BLE001 - the status table has a row for the rest
-            refusal = status.refusal(error, self.request_id, self.settings.retry_seconds)
+            refusal = status.refusal(error, self.request_id, self.host.settings.retry_seconds)
+            code, said = refusal.code, refusal.message
             await self.context.abort(refusal.code, refusal.message, (refusal.trailer,))
+        finally:
+            self.host.observer.call_ended(self._finished(code, time.monotonic() - began, said))
+
+    def _finished(self, code: grpc.StatusCode, seconds: float, said: str) -> Finished:
+        return Finished(self.method, code.name, seconds, self.request_id, self.principal.name, self.received_bytes, self.sent_bytes, said)
 
 
-Method: TypeAlias = Callable[[Call, Request], Awaitable[Answer]]
-
-
-def unary(
-    settings: Settings, activity: Activity, kind: type[Request], method: Method[Request, Message]
-) -> grpc.RpcMethodHandler[bytes, bytes]:
+def unary(host: Host, scope: Scope, name: str, kind: type[Request], method: Callable[[Call, Request], Awaitable[Message]]) -> RpcHandler:
     """The handler of a method with one response. gRPC passes bytes: what can't be parsed is to be refused by us, not by gRPC."""
 
-    async def respond(call: Call, request: Request) -> bytes:
-        return call.written(await method(call, request))
-
     async def handle(data: bytes, context: Context) -> bytes:
-        activity.begin(context)
-        return await Call(context, settings).guarded(respond, kind, data)
+        call = Call(context, host, name)
+
+        async def respond() -> bytes:
+            return call.written(await method(call, call.read(kind, data)))
+
+        return await call.guarded(scope, respond)
 
     return grpc.unary_unary_rpc_method_handler(handle)
 
 
-def streaming(
-    settings: Settings, activity: Activity, kind: type[Request], method: Method[Request, None]
-) -> grpc.RpcMethodHandler[bytes, bytes]:
+def streaming(host: Host, scope: Scope, name: str, kind: type[Request], method: Callable[[Call, Request], Awaitable[None]]) -> RpcHandler:
     """The handler of a method that sends its responses itself."""
 
     async def handle(data: bytes, context: Context) -> None:
-        activity.begin(context)
-        await Call(context, settings).guarded(method, kind, data)
+        call = Call(context, host, name)
+
+        async def respond() -> None:
+            await method(call, call.read(kind, data))
+
+        await call.guarded(scope, respond)
 
     return grpc.unary_stream_rpc_method_handler(handle)
+
+
+def client_streaming(
+    host: Host, scope: Scope, name: str, kind: type[Request], method: Callable[[Call, AsyncIterator[Request]], Awaitable[Message]]
+) -> RpcHandler:
+    """The handler of a method that reads requests as they come, and has one response."""
+
+    async def handle(requests: Any, context: Context) -> bytes:
+        call = Call(context, host, name)
+
+        async def respond() -> bytes:
+            return call.written(await method(call, _read(call, kind, requests)))
+
+        return await call.guarded(scope, respond)
+
+    return grpc.stream_unary_rpc_method_handler(handle)
+
+
+def bidirectional(
+    host: Host, scope: Scope, name: str, kind: type[Request], method: Callable[[Call, AsyncIterator[Request]], Awaitable[None]]
+) -> RpcHandler:
+    """The handler of a method that reads requests as they come, and sends its responses itself."""
+
+    async def handle(requests: Any, context: Context) -> None:
+        call = Call(context, host, name)
+
+        async def respond() -> None:
+            await method(call, _read(call, kind, requests))
+
+        await call.guarded(scope, respond)
+
+    return grpc.stream_stream_rpc_method_handler(handle)
+
+
+async def _read(call: Call, kind: type[Request], requests: AsyncIterator[bytes]) -> AsyncIterator[Request]:
+    async for data in requests:
+        yield call.read(kind, data)

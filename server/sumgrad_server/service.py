@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import grpc
 from sumgrad_engine.errors import InputError
 from sumgrad_engine.options import Evaluator, Options, Precision
 from sumgrad_engine.types import Array
@@ -15,7 +14,7 @@ from . import codec, rpc
 from .executor import EvaluateCall, Executor, GradientCall
 from .graphs import GraphStore, StoredGraph, graph_id
 from .pool import SharedGraph
-from .rpc import Activity, Call
+from .rpc import Call, Host, RpcHandler
 from .settings import Settings
 from .threads import unblocking
 
@@ -37,17 +36,15 @@ class Service:
         self._executor = executor
         self._graphs = graphs
 
-    def handlers(self, activity: Activity) -> grpc.GenericRpcHandler:
-        """What a gRPC server needs to call them; `activity` counts the calls."""
-        common = self._settings, activity
-        methods = {
-            "RegisterGraph": rpc.unary(*common, wire.RegisterGraphRequest, self.register_graph),
-            "GetGraph": rpc.unary(*common, wire.GetGraphRequest, self.get_graph),
-            "Gradient": rpc.unary(*common, wire.GradientRequest, self.gradient),
-            "Evaluate": rpc.streaming(*common, wire.EvaluateRequest, self.evaluate),
-            "Backward": rpc.unary(*common, wire.BackwardRequest, self.backward),
+    def handlers(self, host: Host) -> dict[str, RpcHandler]:
+        """The methods by name, as gRPC calls them."""
+        return {
+            "RegisterGraph": rpc.unary(host, "compute", "RegisterGraph", wire.RegisterGraphRequest, self.register_graph),
+            "GetGraph": rpc.unary(host, "read", "GetGraph", wire.GetGraphRequest, self.get_graph),
+            "Gradient": rpc.unary(host, "compute", "Gradient", wire.GradientRequest, self.gradient),
+            "Evaluate": rpc.streaming(host, "compute", "Evaluate", wire.EvaluateRequest, self.evaluate),
+            "Backward": rpc.unary(host, "compute", "Backward", wire.BackwardRequest, self.backward),
         }
-        return grpc.method_handlers_generic_handler(NAME, methods)
 
     async def register_graph(self, _: Call, request: wire.RegisterGraphRequest) -> wire.RegisterGraphResponse:
         """Stores a graph that passes every check."""

@@ -6,9 +6,12 @@ import contextlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 from sumgrad_engine.options import Evaluator
 
+LogFormat: TypeAlias = Literal["text", "json"]
+LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
 GIB = 1 << 30
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
@@ -37,6 +40,20 @@ class Settings:
     """What evaluates where a request does not say; "reference": compiled code is refused."""
     cache_dir: str | None = None
     """Where compiled code is kept; empty: in memory only; None: where the engine keeps it (SUMGRAD_CACHE, or the user's cache directory)."""
+    state_dir: str | None = None
+    """Where graphs and datasets are kept beyond this process. None: in unnamed temporary files, gone with it."""
+    tls_cert: str | None = None
+    """PEM file with the server's certificate chain; goes with `tls_key`. Read again when it changes."""
+    tls_key: str | None = None
+    """PEM file with the certificate's private key."""
+    tls_client_ca: str | None = None
+    """PEM file with the authorities of clients' certificates: every client must have one (mutual TLS)."""
+    tokens: str | None = None
+    """File of tokens, as `sumgrad tokens` writes it: every call must bring one. Read again when it changes."""
+    metrics_address: str | None = None
+    """Where to serve metrics and the page for people over HTTP; None: nowhere."""
+    log_format: LogFormat = "text"
+    log_level: LogLevel = "info"
     grace: float = 8.0
     """How long running requests may go on after SIGTERM. Docker kills 10 seconds after it."""
 
@@ -57,6 +74,20 @@ class Settings:
 
     max_queue: int = 1024
     """Requests that wait or run."""
+    max_client_queue: int = 256
+    """Requests of one client (a token or, without tokens, a connection) that wait or run."""
+    max_stream_window: int = 64
+    """Requests of one stream that are not answered yet."""
+    max_columns: int = 1024
+    """Columns of one dataset."""
+    max_datasets: int = 10_000
+    """Datasets of one namespace."""
+    max_dataset_bytes: int = 1 << 40
+    """All datasets of one namespace together, with what is being uploaded."""
+    max_uploads: int = 16
+    """Unfinished uploads of one namespace."""
+    upload_expiry_seconds: float = 86_400.0
+    """After how long an upload that was broken off is dropped."""
     max_shared_bytes: int = field(default_factory=lambda: max(GIB, memory_bytes() // 3))
     """Shared memory of all requests that wait or run, and of what is kept for the next ones."""
     max_worker_bytes: int = field(default_factory=lambda: max(GIB, memory_bytes() // 2 // cores()))
@@ -66,6 +97,8 @@ class Settings:
     max_programs: int = 32
     """Prepared programs that a worker keeps."""
 
+    stall_seconds: float = 10.0
+    """How long a busy worker may show no sign of life before it is replaced."""
     cancel_seconds: float = 5.0
     """How long a worker may go on with a cancelled request (it looks between blocks) before it is replaced."""
     retry_seconds: float = 1.0

@@ -22,7 +22,19 @@ from sumgrad_engine.errors import (
     SumgradError,
 )
 
-from .faults import BusyError, DrainingError, MalformedMessageError, UnknownGraphError, WorkersLostError
+from .faults import (
+    BusyError,
+    DamagedError,
+    DrainingError,
+    MalformedMessageError,
+    NameTakenError,
+    NoRoomError,
+    PermissionDeniedError,
+    UnauthenticatedError,
+    UnknownDatasetError,
+    UnknownGraphError,
+    WorkersLostError,
+)
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +56,12 @@ class Row:
 
 TABLE = (
     Row(UnknownGraphError, grpc.StatusCode.NOT_FOUND, "UNKNOWN_GRAPH"),
+    Row(UnknownDatasetError, grpc.StatusCode.NOT_FOUND, "UNKNOWN_DATASET"),
+    Row(NameTakenError, grpc.StatusCode.ALREADY_EXISTS, "NAME_TAKEN"),
+    Row(DamagedError, grpc.StatusCode.DATA_LOSS, "DAMAGED"),
+    Row(UnauthenticatedError, grpc.StatusCode.UNAUTHENTICATED, "UNAUTHENTICATED"),
+    Row(PermissionDeniedError, grpc.StatusCode.PERMISSION_DENIED, "PERMISSION_DENIED"),
+    Row(NoRoomError, grpc.StatusCode.RESOURCE_EXHAUSTED, "NO_ROOM"),
     Row(MalformedMessageError, grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_MESSAGE"),
     Row(InputError, grpc.StatusCode.INVALID_ARGUMENT, "BAD_INPUT"),
     Row(ShapeError, grpc.StatusCode.INVALID_ARGUMENT, "BAD_SHAPE"),

@@ -25,19 +25,21 @@ _sym_db = _symbol_database.Default()
 from sumgrad_proto.v1 import graph_pb2 as sumgrad__proto_dot_v1_dot_graph__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1esumgrad_proto/v1/service.proto\x12\nsumgrad.v1\x1a\x1csumgrad_proto/v1/graph.proto\"a\n\x14RegisterGraphRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05graph\x18\x02 \x01(\x0c\x12&\n\x07sources\x18\x03 \x01(\x0b\x32\x15.sumgrad.v1.SourceMap\"h\n\x15RegisterGraphResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08graph_id\x18\x02 \x01(\t\x12\x15\n\ralready_known\x18\x03 \x01(\x08\x12\x12\n\nnode_count\x18\x04 \x01(\r\"7\n\x0fGetGraphRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08graph_id\x18\x02 \x01(\t\"]\n\x10GetGraphResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05graph\x18\x02 \x01(\x0c\x12&\n\x07sources\x18\x03 \x01(\x0b\x32\x15.sumgrad.v1.SourceMap\"\xa5\x02\n\x0fGradientRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08graph_id\x18\x02 \x01(\t\x12*\n\nparameters\x18\x03 \x03(\x0b\x32\x16.sumgrad.v1.NamedArray\x12&\n\x06inputs\x18\x04 \x03(\x0b\x32\x16.sumgrad.v1.NamedArray\x12\x0b\n\x03wrt\x18\x05 \x03(\t\x12(\n\treduction\x18\x06 \x01(\x0e\x32\x15.sumgrad.v1.Reduction\x12(\n\tevaluator\x18\x07 \x01(\x0e\x32\x15.sumgrad.v1.Evaluator\x12\r\n\x05\x64\x65\x62ug\x18\x08 \x01(\x08\x12(\n\tprecision\x18\t \x01(\x0e\x32\x15.sumgrad.v1.Precision\"\xc9\x01\n\x10GradientResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x12)\n\tgradients\x18\x03 \x03(\x0b\x32\x16.sumgrad.v1.NamedArray\x12\'\n\x07metrics\x18\x04 \x03(\x0b\x32\x16.sumgrad.v1.NamedArray\x12\x14\n\x0csample_count\x18\x05 \x01(\x04\x12(\n\tevaluator\x18\x06 \x01(\x0e\x32\x15.sumgrad.v1.Evaluator\"\xee\x01\n\x0f\x45valuateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08graph_id\x18\x02 \x01(\t\x12*\n\nparameters\x18\x03 \x03(\x0b\x32\x16.sumgrad.v1.NamedArray\x12&\n\x06inputs\x18\x04 \x03(\x0b\x32\x16.sumgrad.v1.NamedArray\x12(\n\tevaluator\x18\x05 \x01(\x0e\x32\x15.sumgrad.v1.Evaluator\x12\r\n\x05\x64\x65\x62ug\x18\x06 \x01(\x08\x12(\n\tprecision\x18\x07 \x01(\x0e\x32\x15.sumgrad.v1.Precision\"\xa5\x01\n\x10\x45valuateResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x14\n\x0c\x66irst_sample\x18\x02 \x01(\x04\x12\x14\n\x0csample_count\x18\x03 \x01(\x04\x12\'\n\x07outputs\x18\x04 \x03(\x0b\x32\x16.sumgrad.v1.NamedArray\x12(\n\tevaluator\x18\x05 \x01(\x0e\x32\x15.sumgrad.v1.Evaluator\"\\\n\x0f\x42\x61\x63kwardRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05graph\x18\x02 \x01(\x0c\x12&\n\x07sources\x18\x03 \x01(\x0b\x32\x15.sumgrad.v1.SourceMap\"G\n\x10\x42\x61\x63kwardResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x11\n\tgradients\x18\x03 \x01(\x0c*M\n\tReduction\x12\x19\n\x15REDUCTION_UNSPECIFIED\x10\x00\x12\x11\n\rREDUCTION_SUM\x10\x01\x12\x12\n\x0eREDUCTION_MEAN\x10\x02*W\n\tEvaluator\x12\x19\n\x15\x45VALUATOR_UNSPECIFIED\x10\x00\x12\x17\n\x13\x45VALUATOR_REFERENCE\x10\x01\x12\x16\n\x12\x45VALUATOR_COMPILED\x10\x02*L\n\tPrecision\x12\x19\n\x15PRECISION_UNSPECIFIED\x10\x00\x12\x11\n\rPRECISION_F64\x10\x01\x12\x11\n\rPRECISION_F32\x10\x02\x32\x85\x03\n\x0fGradientService\x12T\n\rRegisterGraph\x12 .sumgrad.v1.RegisterGraphRequest\x1a!.sumgrad.v1.RegisterGraphResponse\x12\x45\n\x08GetGraph\x12\x1b.sumgrad.v1.GetGraphRequest\x1a\x1c.sumgrad.v1.GetGraphResponse\x12\x45\n\x08Gradient\x12\x1b.sumgrad.v1.GradientRequest\x1a\x1c.sumgrad.v1.GradientResponse\x12G\n\x08\x45valuate\x12\x1b.sumgrad.v1.EvaluateRequest\x1a\x1c.sumgrad.v1.EvaluateResponse0\x01\x12\x45\n\x08\x42\x61\x63kward\x12\x1b.sumgrad.v1.BackwardRequest\x1a\x1c.sumgrad.v1.BackwardResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1esumgrad_proto/v1/service.proto\x12\nsumgrad.v1\x1a\x1csumgrad_proto/v1/graph.proto\"a\n\x14RegisterGraphRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05graph\x18\x02 \x01(\x0c\x12&\n\x07sources\x18\x03 \x01(\x0b\x32\x15.sumgrad.v1.SourceMap\"h\n\x15RegisterGraphResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08graph_id\x18\x02 \x01(\t\x12\x15\n\ralready_known\x18\x03 \x01(\x08\x12\x12\n\nnode_count\x18\x04 \x01(\r\"7\n\x0fGetGraphRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08graph_id\x18\x02 \x01(\t\"]\n\x10GetGraphResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05graph\x18\x02 \x01(\x0c\x12&\n\x07sources\x18\x03 \x01(\x0b\x32\x15.sumgrad.v1.SourceMap\"\xd6\x02\n\x0fGradientRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08graph_id\x18\x02 \x01(\t\x12*\n\nparameters\x18\x03 \x03(\x0b\x32\x16.sumgrad.v1.NamedArray\x12&\n\x06inputs\x18\x04 \x03(\x0b\x32\x16.sumgrad.v1.NamedArray\x12\x0b\n\x03wrt\x18\x05 \x03(\t\x12(\n\treduction\x18\x06 \x01(\x0e\x32\x15.sumgrad.v1.Reduction\x12(\n\tevaluator\x18\x07 \x01(\x0e\x32\x15.sumgrad.v1.Evaluator\x12\r\n\x05\x64\x65\x62ug\x18\x08 \x01(\x08\x12(\n\tprecision\x18\t \x01(\x0e\x32\x15.sumgrad.v1.Precision\x12\x0f\n\x07\x64\x61taset\x18\n \x01(\t\x12\x1e\n\x04rows\x18\x0b \x01(\x0b\x32\x10.sumgrad.v1.Rows\"[\n\x04Rows\x12%\n\x05range\x18\x01 \x01(\x0b\x32\x14.sumgrad.v1.RowRangeH\x00\x12$\n\x07indices\x18\x02 \x01(\x0b\x32\x11.sumgrad.v1.ArrayH\x00\x42\x06\n\x04rows\"\'\n\x08RowRange\x12\r\n\x05start\x18\x01 \x01(\x04\x12\x0c\n\x04stop\x18\x02 \x01(\x04\"\xc9\x01\n\x10GradientResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x01\x12)\n\tgradients\x18\x03 \x03(\x0b\x32\x16.sumgrad.v1.NamedArray\x12\'\n\x07metrics\x18\x04 \x03(\x0b\x32\x16.sumgrad.v1.NamedArray\x12\x14\n\x0csample_count\x18\x05 \x01(\x04\x12(\n\tevaluator\x18\x06 \x01(\x0e\x32\x15.sumgrad.v1.Evaluator\"\x9f\x02\n\x0f\x45valuateRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08graph_id\x18\x02 \x01(\t\x12*\n\nparameters\x18\x03 \x03(\x0b\x32\x16.sumgrad.v1.NamedArray\x12&\n\x06inputs\x18\x04 \x03(\x0b\x32\x16.sumgrad.v1.NamedArray\x12(\n\tevaluator\x18\x05 \x01(\x0e\x32\x15.sumgrad.v1.Evaluator\x12\r\n\x05\x64\x65\x62ug\x18\x06 \x01(\x08\x12(\n\tprecision\x18\x07 \x01(\x0e\x32\x15.sumgrad.v1.Precision\x12\x0f\n\x07\x64\x61taset\x18\x08 \x01(\t\x12\x1e\n\x04rows\x18\t \x01(\x0b\x32\x10.sumgrad.v1.Rows\"\xa5\x01\n\x10\x45valuateResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x14\n\x0c\x66irst_sample\x18\x02 \x01(\x04\x12\x14\n\x0csample_count\x18\x03 \x01(\x04\x12\'\n\x07outputs\x18\x04 \x03(\x0b\x32\x16.sumgrad.v1.NamedArray\x12(\n\tevaluator\x18\x05 \x01(\x0e\x32\x15.sumgrad.v1.Evaluator\"\\\n\x0f\x42\x61\x63kwardRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05graph\x18\x02 \x01(\x0c\x12&\n\x07sources\x18\x03 \x01(\x0b\x32\x15.sumgrad.v1.SourceMap\"G\n\x10\x42\x61\x63kwardResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04\x64\x61ta\x18\x02 \x01(\x0c\x12\x11\n\tgradients\x18\x03 \x01(\x0c\"~\n\x16GradientStreamResponse\x12\x30\n\x08gradient\x18\x01 \x01(\x0b\x32\x1c.sumgrad.v1.GradientResponseH\x00\x12(\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x17.sumgrad.v1.StreamErrorH\x00\x42\x08\n\x06\x61nswer\"Q\n\x0bStreamError\x12\x0c\n\x04\x63ode\x18\x01 \x01(\x05\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x0f\n\x07\x64\x65tails\x18\x03 \x01(\x0c\x12\x12\n\nrequest_id\x18\x04 \x01(\t\"W\n\x06\x43olumn\x12\x0c\n\x04name\x18\x01 \x01(\t\x12 \n\x05\x64type\x18\x02 \x01(\x0e\x32\x11.sumgrad.v1.DType\x12\r\n\x05shape\x18\x03 \x03(\x04\x12\x0e\n\x06sha256\x18\x04 \x01(\x0c\"\x83\x01\n\x07\x44\x61taset\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x14\n\x0csample_count\x18\x03 \x01(\x04\x12#\n\x07\x63olumns\x18\x04 \x03(\x0b\x32\x12.sumgrad.v1.Column\x12\x12\n\nbyte_count\x18\x05 \x01(\x04\x12\x0f\n\x07\x63reated\x18\x06 \x01(\x03\"\x9e\x01\n\x14UploadDatasetRequest\x12(\n\x05start\x18\x01 \x01(\x0b\x32\x17.sumgrad.v1.UploadStartH\x00\x12(\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x17.sumgrad.v1.UploadChunkH\x00\x12*\n\x06\x66inish\x18\x03 \x01(\x0b\x32\x18.sumgrad.v1.UploadFinishH\x00\x42\x06\n\x04part\"x\n\x0bUploadStart\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tupload_id\x18\x02 \x01(\t\x12\x0c\n\x04name\x18\x03 \x01(\t\x12#\n\x07\x63olumns\x18\x04 \x03(\x0b\x32\x12.sumgrad.v1.Column\x12\x0f\n\x07replace\x18\x05 \x01(\x08\";\n\x0bUploadChunk\x12\x0e\n\x06\x63olumn\x18\x01 \x01(\r\x12\x0e\n\x06offset\x18\x02 \x01(\x04\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"4\n\x0cUploadFinish\x12\x14\n\x0csample_count\x18\x01 \x01(\x04\x12\x0e\n\x06sha256\x18\x02 \x03(\x0c\"h\n\x15UploadDatasetResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12$\n\x07\x64\x61taset\x18\x02 \x01(\x0b\x32\x13.sumgrad.v1.Dataset\x12\x15\n\ralready_known\x18\x03 \x01(\x08\">\n\x15\x44\x65scribeUploadRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tupload_id\x18\x02 \x01(\t\">\n\x16\x44\x65scribeUploadResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x10\n\x08received\x18\x02 \x03(\x04\")\n\x13ListDatasetsRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"Q\n\x14ListDatasetsResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12%\n\x08\x64\x61tasets\x18\x02 \x03(\x0b\x32\x13.sumgrad.v1.Dataset\"=\n\x16\x44\x65scribeDatasetRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\"S\n\x17\x44\x65scribeDatasetResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12$\n\x07\x64\x61taset\x18\x02 \x01(\x0b\x32\x13.sumgrad.v1.Dataset\";\n\x14\x44\x65leteDatasetRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07\x64\x61taset\x18\x02 \x01(\t\"+\n\x15\x44\x65leteDatasetResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"&\n\x10GetStatusRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\"\xc4\x02\n\x11GetStatusResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x16\n\x0euptime_seconds\x18\x03 \x01(\x01\x12\x10\n\x08\x64raining\x18\x04 \x01(\x08\x12)\n\x07workers\x18\x05 \x03(\x0b\x32\x18.sumgrad.v1.WorkerStatus\x12\x17\n\x0f\x61\x63tive_requests\x18\x06 \x01(\r\x12\x19\n\x11\x66inished_requests\x18\x07 \x01(\x04\x12\x17\n\x0f\x66\x61iled_requests\x18\x08 \x01(\x04\x12\x16\n\x0esummed_samples\x18\t \x01(\x04\x12\x17\n\x0fworker_restarts\x18\n \x01(\x04\x12\x0e\n\x06graphs\x18\x0b \x01(\r\x12\x10\n\x08\x64\x61tasets\x18\x0c \x01(\r\x12\x15\n\rdataset_bytes\x18\r \x01(\x04\"s\n\x0cWorkerStatus\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x12\n\nprocess_id\x18\x02 \x01(\x03\x12&\n\x05state\x18\x03 \x01(\x0e\x32\x17.sumgrad.v1.WorkerState\x12\x17\n\x0f\x66inished_shards\x18\x04 \x01(\x04*M\n\tReduction\x12\x19\n\x15REDUCTION_UNSPECIFIED\x10\x00\x12\x11\n\rREDUCTION_SUM\x10\x01\x12\x12\n\x0eREDUCTION_MEAN\x10\x02*W\n\tEvaluator\x12\x19\n\x15\x45VALUATOR_UNSPECIFIED\x10\x00\x12\x17\n\x13\x45VALUATOR_REFERENCE\x10\x01\x12\x16\n\x12\x45VALUATOR_COMPILED\x10\x02*L\n\tPrecision\x12\x19\n\x15PRECISION_UNSPECIFIED\x10\x00\x12\x11\n\rPRECISION_F64\x10\x01\x12\x11\n\rPRECISION_F32\x10\x02*t\n\x0bWorkerState\x12\x1c\n\x18WORKER_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15WORKER_STATE_STARTING\x10\x01\x12\x15\n\x11WORKER_STATE_IDLE\x10\x02\x12\x15\n\x11WORKER_STATE_BUSY\x10\x03\x32\xdc\x07\n\x0fGradientService\x12T\n\rRegisterGraph\x12 .sumgrad.v1.RegisterGraphRequest\x1a!.sumgrad.v1.RegisterGraphResponse\x12\x45\n\x08GetGraph\x12\x1b.sumgrad.v1.GetGraphRequest\x1a\x1c.sumgrad.v1.GetGraphResponse\x12\x45\n\x08Gradient\x12\x1b.sumgrad.v1.GradientRequest\x1a\x1c.sumgrad.v1.GradientResponse\x12G\n\x08\x45valuate\x12\x1b.sumgrad.v1.EvaluateRequest\x1a\x1c.sumgrad.v1.EvaluateResponse0\x01\x12\x45\n\x08\x42\x61\x63kward\x12\x1b.sumgrad.v1.BackwardRequest\x1a\x1c.sumgrad.v1.BackwardResponse\x12U\n\x0eGradientStream\x12\x1b.sumgrad.v1.GradientRequest\x1a\".sumgrad.v1.GradientStreamResponse(\x01\x30\x01\x12V\n\rUploadDataset\x12 .sumgrad.v1.UploadDatasetRequest\x1a!.sumgrad.v1.UploadDatasetResponse(\x01\x12W\n\x0e\x44\x65scribeUpload\x12!.sumgrad.v1.DescribeUploadRequest\x1a\".sumgrad.v1.DescribeUploadResponse\x12Q\n\x0cListDatasets\x12\x1f.sumgrad.v1.ListDatasetsRequest\x1a .sumgrad.v1.ListDatasetsResponse\x12Z\n\x0f\x44\x65scribeDataset\x12\".sumgrad.v1.DescribeDatasetRequest\x1a#.sumgrad.v1.DescribeDatasetResponse\x12T\n\rDeleteDataset\x12 .sumgrad.v1.DeleteDatasetRequest\x1a!.sumgrad.v1.DeleteDatasetResponse\x12H\n\tGetStatus\x12\x1c.sumgrad.v1.GetStatusRequest\x1a\x1d.sumgrad.v1.GetStatusResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sumgrad_proto.v1.service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_REDUCTION']._serialized_start=1509
-  _globals['_REDUCTION']._serialized_end=1586
-  _globals['_EVALUATOR']._serialized_start=1588
-  _globals['_EVALUATOR']._serialized_end=1675
-  _globals['_PRECISION']._serialized_start=1677
-  _globals['_PRECISION']._serialized_end=1753
+  _globals['_REDUCTION']._serialized_start=3671
+  _globals['_REDUCTION']._serialized_end=3748
+  _globals['_EVALUATOR']._serialized_start=3750
+  _globals['_EVALUATOR']._serialized_end=3837
+  _globals['_PRECISION']._serialized_start=3839
+  _globals['_PRECISION']._serialized_end=3915
+  _globals['_WORKERSTATE']._serialized_start=3917
+  _globals['_WORKERSTATE']._serialized_end=4033
   _globals['_REGISTERGRAPHREQUEST']._serialized_start=76
   _globals['_REGISTERGRAPHREQUEST']._serialized_end=173
   _globals['_REGISTERGRAPHRESPONSE']._serialized_start=175
@@ -47,17 +49,61 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETGRAPHRESPONSE']._serialized_start=338
   _globals['_GETGRAPHRESPONSE']._serialized_end=431
   _globals['_GRADIENTREQUEST']._serialized_start=434
-  _globals['_GRADIENTREQUEST']._serialized_end=727
-  _globals['_GRADIENTRESPONSE']._serialized_start=730
-  _globals['_GRADIENTRESPONSE']._serialized_end=931
-  _globals['_EVALUATEREQUEST']._serialized_start=934
-  _globals['_EVALUATEREQUEST']._serialized_end=1172
-  _globals['_EVALUATERESPONSE']._serialized_start=1175
-  _globals['_EVALUATERESPONSE']._serialized_end=1340
-  _globals['_BACKWARDREQUEST']._serialized_start=1342
-  _globals['_BACKWARDREQUEST']._serialized_end=1434
-  _globals['_BACKWARDRESPONSE']._serialized_start=1436
-  _globals['_BACKWARDRESPONSE']._serialized_end=1507
-  _globals['_GRADIENTSERVICE']._serialized_start=1756
-  _globals['_GRADIENTSERVICE']._serialized_end=2145
+  _globals['_GRADIENTREQUEST']._serialized_end=776
+  _globals['_ROWS']._serialized_start=778
+  _globals['_ROWS']._serialized_end=869
+  _globals['_ROWRANGE']._serialized_start=871
+  _globals['_ROWRANGE']._serialized_end=910
+  _globals['_GRADIENTRESPONSE']._serialized_start=913
+  _globals['_GRADIENTRESPONSE']._serialized_end=1114
+  _globals['_EVALUATEREQUEST']._serialized_start=1117
+  _globals['_EVALUATEREQUEST']._serialized_end=1404
+  _globals['_EVALUATERESPONSE']._serialized_start=1407
+  _globals['_EVALUATERESPONSE']._serialized_end=1572
+  _globals['_BACKWARDREQUEST']._serialized_start=1574
+  _globals['_BACKWARDREQUEST']._serialized_end=1666
+  _globals['_BACKWARDRESPONSE']._serialized_start=1668
+  _globals['_BACKWARDRESPONSE']._serialized_end=1739
+  _globals['_GRADIENTSTREAMRESPONSE']._serialized_start=1741
+  _globals['_GRADIENTSTREAMRESPONSE']._serialized_end=1867
+  _globals['_STREAMERROR']._serialized_start=1869
+  _globals['_STREAMERROR']._serialized_end=1950
+  _globals['_COLUMN']._serialized_start=1952
+  _globals['_COLUMN']._serialized_end=2039
+  _globals['_DATASET']._serialized_start=2042
+  _globals['_DATASET']._serialized_end=2173
+  _globals['_UPLOADDATASETREQUEST']._serialized_start=2176
+  _globals['_UPLOADDATASETREQUEST']._serialized_end=2334
+  _globals['_UPLOADSTART']._serialized_start=2336
+  _globals['_UPLOADSTART']._serialized_end=2456
+  _globals['_UPLOADCHUNK']._serialized_start=2458
+  _globals['_UPLOADCHUNK']._serialized_end=2517
+  _globals['_UPLOADFINISH']._serialized_start=2519
+  _globals['_UPLOADFINISH']._serialized_end=2571
+  _globals['_UPLOADDATASETRESPONSE']._serialized_start=2573
+  _globals['_UPLOADDATASETRESPONSE']._serialized_end=2677
+  _globals['_DESCRIBEUPLOADREQUEST']._serialized_start=2679
+  _globals['_DESCRIBEUPLOADREQUEST']._serialized_end=2741
+  _globals['_DESCRIBEUPLOADRESPONSE']._serialized_start=2743
+  _globals['_DESCRIBEUPLOADRESPONSE']._serialized_end=2805
+  _globals['_LISTDATASETSREQUEST']._serialized_start=2807
+  _globals['_LISTDATASETSREQUEST']._serialized_end=2848
+  _globals['_LISTDATASETSRESPONSE']._serialized_start=2850
+  _globals['_LISTDATASETSRESPONSE']._serialized_end=2931
+  _globals['_DESCRIBEDATASETREQUEST']._serialized_start=2933
+  _globals['_DESCRIBEDATASETREQUEST']._serialized_end=2994
+  _globals['_DESCRIBEDATASETRESPONSE']._serialized_start=2996
+  _globals['_DESCRIBEDATASETRESPONSE']._serialized_end=3079
+  _globals['_DELETEDATASETREQUEST']._serialized_start=3081
+  _globals['_DELETEDATASETREQUEST']._serialized_end=3140
+  _globals['_DELETEDATASETRESPONSE']._serialized_start=3142
+  _globals['_DELETEDATASETRESPONSE']._serialized_end=3185
+  _globals['_GETSTATUSREQUEST']._serialized_start=3187
+  _globals['_GETSTATUSREQUEST']._serialized_end=3225
+  _globals['_GETSTATUSRESPONSE']._serialized_start=3228
+  _globals['_GETSTATUSRESPONSE']._serialized_end=3552
+  _globals['_WORKERSTATUS']._serialized_start=3554
+  _globals['_WORKERSTATUS']._serialized_end=3669
+  _globals['_GRADIENTSERVICE']._serialized_start=4036
+  _globals['_GRADIENTSERVICE']._serialized_end=5024
 # @@protoc_insertion_point(module_scope)

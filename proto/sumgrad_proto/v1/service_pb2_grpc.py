@@ -59,6 +59,41 @@ class GradientServiceStub(object):
                 request_serializer=sumgrad__proto_dot_v1_dot_service__pb2.BackwardRequest.SerializeToString,
                 response_deserializer=sumgrad__proto_dot_v1_dot_service__pb2.BackwardResponse.FromString,
                 _registered_method=True)
+        self.GradientStream = channel.stream_stream(
+                '/sumgrad.v1.GradientService/GradientStream',
+                request_serializer=sumgrad__proto_dot_v1_dot_service__pb2.GradientRequest.SerializeToString,
+                response_deserializer=sumgrad__proto_dot_v1_dot_service__pb2.GradientStreamResponse.FromString,
+                _registered_method=True)
+        self.UploadDataset = channel.stream_unary(
+                '/sumgrad.v1.GradientService/UploadDataset',
+                request_serializer=sumgrad__proto_dot_v1_dot_service__pb2.UploadDatasetRequest.SerializeToString,
+                response_deserializer=sumgrad__proto_dot_v1_dot_service__pb2.UploadDatasetResponse.FromString,
+                _registered_method=True)
+        self.DescribeUpload = channel.unary_unary(
+                '/sumgrad.v1.GradientService/DescribeUpload',
+                request_serializer=sumgrad__proto_dot_v1_dot_service__pb2.DescribeUploadRequest.SerializeToString,
+                response_deserializer=sumgrad__proto_dot_v1_dot_service__pb2.DescribeUploadResponse.FromString,
+                _registered_method=True)
+        self.ListDatasets = channel.unary_unary(
+                '/sumgrad.v1.GradientService/ListDatasets',
+                request_serializer=sumgrad__proto_dot_v1_dot_service__pb2.ListDatasetsRequest.SerializeToString,
+                response_deserializer=sumgrad__proto_dot_v1_dot_service__pb2.ListDatasetsResponse.FromString,
+                _registered_method=True)
+        self.DescribeDataset = channel.unary_unary(
+                '/sumgrad.v1.GradientService/DescribeDataset',
+                request_serializer=sumgrad__proto_dot_v1_dot_service__pb2.DescribeDatasetRequest.SerializeToString,
+                response_deserializer=sumgrad__proto_dot_v1_dot_service__pb2.DescribeDatasetResponse.FromString,
+                _registered_method=True)
+        self.DeleteDataset = channel.unary_unary(
+                '/sumgrad.v1.GradientService/DeleteDataset',
+                request_serializer=sumgrad__proto_dot_v1_dot_service__pb2.DeleteDatasetRequest.SerializeToString,
+                response_deserializer=sumgrad__proto_dot_v1_dot_service__pb2.DeleteDatasetResponse.FromString,
+                _registered_method=True)
+        self.GetStatus = channel.unary_unary(
+                '/sumgrad.v1.GradientService/GetStatus',
+                request_serializer=sumgrad__proto_dot_v1_dot_service__pb2.GetStatusRequest.SerializeToString,
+                response_deserializer=sumgrad__proto_dot_v1_dot_service__pb2.GetStatusResponse.FromString,
+                _registered_method=True)
 
 
 class GradientServiceServicer(object):
@@ -100,6 +135,57 @@ class GradientServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GradientStream(self, request_iterator, context):
+        """Gradients one after another without waiting for each: requests are computed as they come, answers come in the order of the requests. One
+        that fails is answered with its error, and the stream goes on. The server reads on while fewer than its max_stream_window are unanswered.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UploadDataset(self, request_iterator, context):
+        """Stores arrays on the server: one UploadStart, then UploadChunks, then one UploadFinish. What is acknowledged survives a crash of the server;
+        before that nothing is visible. An upload that broke off may be resumed: DescribeUpload says from where.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DescribeUpload(self, request, context):
+        """How much of an upload is stored. NOT_FOUND if nothing is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListDatasets(self, request, context):
+        """The datasets of the caller's namespace, by name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DescribeDataset(self, request, context):
+        """One dataset, by name or id. NOT_FOUND if there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteDataset(self, request, context):
+        """Forgets a dataset. Requests that read it at that moment are finished.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetStatus(self, request, context):
+        """What the server is doing: workers, queue, totals.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GradientServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -127,6 +213,41 @@ def add_GradientServiceServicer_to_server(servicer, server):
                     servicer.Backward,
                     request_deserializer=sumgrad__proto_dot_v1_dot_service__pb2.BackwardRequest.FromString,
                     response_serializer=sumgrad__proto_dot_v1_dot_service__pb2.BackwardResponse.SerializeToString,
+            ),
+            'GradientStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.GradientStream,
+                    request_deserializer=sumgrad__proto_dot_v1_dot_service__pb2.GradientRequest.FromString,
+                    response_serializer=sumgrad__proto_dot_v1_dot_service__pb2.GradientStreamResponse.SerializeToString,
+            ),
+            'UploadDataset': grpc.stream_unary_rpc_method_handler(
+                    servicer.UploadDataset,
+                    request_deserializer=sumgrad__proto_dot_v1_dot_service__pb2.UploadDatasetRequest.FromString,
+                    response_serializer=sumgrad__proto_dot_v1_dot_service__pb2.UploadDatasetResponse.SerializeToString,
+            ),
+            'DescribeUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeUpload,
+                    request_deserializer=sumgrad__proto_dot_v1_dot_service__pb2.DescribeUploadRequest.FromString,
+                    response_serializer=sumgrad__proto_dot_v1_dot_service__pb2.DescribeUploadResponse.SerializeToString,
+            ),
+            'ListDatasets': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListDatasets,
+                    request_deserializer=sumgrad__proto_dot_v1_dot_service__pb2.ListDatasetsRequest.FromString,
+                    response_serializer=sumgrad__proto_dot_v1_dot_service__pb2.ListDatasetsResponse.SerializeToString,
+            ),
+            'DescribeDataset': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeDataset,
+                    request_deserializer=sumgrad__proto_dot_v1_dot_service__pb2.DescribeDatasetRequest.FromString,
+                    response_serializer=sumgrad__proto_dot_v1_dot_service__pb2.DescribeDatasetResponse.SerializeToString,
+            ),
+            'DeleteDataset': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteDataset,
+                    request_deserializer=sumgrad__proto_dot_v1_dot_service__pb2.DeleteDatasetRequest.FromString,
+                    response_serializer=sumgrad__proto_dot_v1_dot_service__pb2.DeleteDatasetResponse.SerializeToString,
+            ),
+            'GetStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetStatus,
+                    request_deserializer=sumgrad__proto_dot_v1_dot_service__pb2.GetStatusRequest.FromString,
+                    response_serializer=sumgrad__proto_dot_v1_dot_service__pb2.GetStatusResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -264,6 +385,195 @@ class GradientService(object):
             '/sumgrad.v1.GradientService/Backward',
             sumgrad__proto_dot_v1_dot_service__pb2.BackwardRequest.SerializeToString,
             sumgrad__proto_dot_v1_dot_service__pb2.BackwardResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GradientStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/sumgrad.v1.GradientService/GradientStream',
+            sumgrad__proto_dot_v1_dot_service__pb2.GradientRequest.SerializeToString,
+            sumgrad__proto_dot_v1_dot_service__pb2.GradientStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UploadDataset(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/sumgrad.v1.GradientService/UploadDataset',
+            sumgrad__proto_dot_v1_dot_service__pb2.UploadDatasetRequest.SerializeToString,
+            sumgrad__proto_dot_v1_dot_service__pb2.UploadDatasetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sumgrad.v1.GradientService/DescribeUpload',
+            sumgrad__proto_dot_v1_dot_service__pb2.DescribeUploadRequest.SerializeToString,
+            sumgrad__proto_dot_v1_dot_service__pb2.DescribeUploadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListDatasets(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sumgrad.v1.GradientService/ListDatasets',
+            sumgrad__proto_dot_v1_dot_service__pb2.ListDatasetsRequest.SerializeToString,
+            sumgrad__proto_dot_v1_dot_service__pb2.ListDatasetsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeDataset(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sumgrad.v1.GradientService/DescribeDataset',
+            sumgrad__proto_dot_v1_dot_service__pb2.DescribeDatasetRequest.SerializeToString,
+            sumgrad__proto_dot_v1_dot_service__pb2.DescribeDatasetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteDataset(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sumgrad.v1.GradientService/DeleteDataset',
+            sumgrad__proto_dot_v1_dot_service__pb2.DeleteDatasetRequest.SerializeToString,
+            sumgrad__proto_dot_v1_dot_service__pb2.DeleteDatasetResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sumgrad.v1.GradientService/GetStatus',
+            sumgrad__proto_dot_v1_dot_service__pb2.GetStatusRequest.SerializeToString,
+            sumgrad__proto_dot_v1_dot_service__pb2.GetStatusResponse.FromString,
             options,
             channel_credentials,
             insecure,
