@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias, TypeVar
+from types import MappingProxyType
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -20,6 +21,9 @@ Request = TypeVar("Request", bound=Message)
 Answer = TypeVar("Answer")
 Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 RpcHandler: TypeAlias = "grpc.RpcMethodHandler[bytes, bytes]"
+
+TRACE_KEYS = frozenset({"traceparent", "tracestate"})
+NO_TRACE: Mapping[str, str] = MappingProxyType({})
 
 
 class Activity:
@@ -42,8 +46,7 @@ class Activity:
             self.idle.set()
 
 
-@dataclass(frozen=True)
-class Finished:
+class Finished(NamedTuple):
     """A call that is over, for whoever observes. `seconds` is from its first byte here to its last."""
 
     method: str
@@ -55,6 +58,10 @@ class Finished:
     sent_bytes: int
     message: str = ""
     """What was wrong, if anything was."""
+    samples: int = 0
+    """How many it summed or evaluated."""
+    trace: Mapping[str, str] = NO_TRACE
+    """The metadata of W3C Trace Context that came with it."""
 
 
 class Observer(Protocol):
@@ -98,6 +105,8 @@ class Call:
     request_id: str = ""
     received_bytes: int = 0
     sent_bytes: int = 0
+    samples: int = 0
+    trace: Mapping[str, str] = NO_TRACE
 
     @property
     def client(self) -> str:
@@ -137,7 +146,9 @@ class Call:
         self.host.activity.begin(self.context)
         self.host.observer.call_began(self.method)
         try:
-            self.principal = self.host.authenticator.principal(self.context.invocation_metadata() or ())
+            metadata = self.context.invocation_metadata() or ()
+            self.trace = {key: value for key, value in metadata if key in TRACE_KEYS and isinstance(value, str)}
+            self.principal = self.host.authenticator.principal(metadata)
             self.principal.require(scope)
             async with asyncio.timeout(self.context.time_remaining()):
                 return await work()
@@ -152,7 +163,8 @@ class Call:
             self.host.observer.call_ended(self._finished(code, time.monotonic() - began, said))
 
     def _finished(self, code: grpc.StatusCode, seconds: float, said: str) -> Finished:
-        return Finished(self.method, code.name, seconds, self.request_id, self.principal.name, self.received_bytes, self.sent_bytes, said)
+        sizes = (self.received_bytes, self.sent_bytes)
+        return Finished(self.method, code.name, seconds, self.request_id, self.client, *sizes, said, self.samples, self.trace)
 
 
 def unary(host: Host, scope: Scope, name: str, kind: type[Request], method: Callable[[Call, Request], Awaitable[Message]]) -> RpcHandler:
