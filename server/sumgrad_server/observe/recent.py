@@ -1,0 +1,64 @@
+"""The last calls, and the throughput of the last minutes: bounded, and nothing but appending for each call."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..rpc import Finished
+
+CALLS = 200
+SECONDS = 120
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A call and when it ended, in seconds since 1970-01-01 UTC."""
+
+    at: float
+    call: Finished
+
+
+class RecentCalls:
+    """The last calls that ended. An Observer."""
+
+    def __init__(self, most: int = CALLS) -> None:
+        self._ended: deque[tuple[float, Finished]] = deque(maxlen=most)
+
+    def call_began(self, method: str) -> None:
+        """A call has come."""
+
+    def call_ended(self, call: Finished) -> None:
+        """It is over."""
+        self._ended.append((time.time(), call))
+
+    def newest(self, most: int) -> list[Ended]:
+        """At most so many, the newest first."""
+        return [Ended(*ended) for ended in list(self._ended)[: -most - 1 : -1]]
+
+
+class Rate:
+    """How fast a counter grew, a second at a time, oldest first."""
+
+    def __init__(self, seconds: int = SECONDS) -> None:
+        self._rates: deque[float] = deque([0.0] * seconds, maxlen=seconds)
+        self._last: tuple[float, float] | None = None
+
+    def look(self, now: float, total: float) -> None:
+        """Takes note of what the counter says at a time, in seconds of some clock; meant to be called once a second."""
+        if self._last is not None and now > self._last[0]:
+            self._rates.append((total - self._last[1]) / (now - self._last[0]))
+        self._last = (now, total)
+
+    @property
+    def history(self) -> Sequence[float]:
+        """Growth a second in each of the last seconds; 0 before the first look."""
+        return tuple(self._rates)
+
+    @property
+    def current(self) -> float:
+        """Growth a second, over the last looks but one: a single second jumps."""
+        last = list(self._rates)[-3:]
+        return sum(last) / len(last)

@@ -1,0 +1,68 @@
+"""How the server stands: the one place that asks the pool and the stores. Nothing here waits or takes long."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from typing import Protocol
+
+from ..graphs import StoredGraph
+from ..pool import Census
+from ..settings import Settings
+
+
+class Pool(Protocol):
+    """What is asked of the pool of workers."""
+
+    def census(self) -> Census:
+        """What the workers do now."""
+
+
+@dataclass(frozen=True)
+class DatasetRow:
+    """A dataset, as the page shows it."""
+
+    namespace: str
+    name: str
+    sample_count: int
+    columns: int
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class Stores:
+    """What the server holds: asked for when somebody looks."""
+
+    graphs: Callable[[], Sequence[StoredGraph]]
+    """The last used first."""
+    datasets: Callable[[], Sequence[DatasetRow]]
+    """Of all namespaces, the newest first."""
+    find_graph: Callable[[str], StoredGraph | None]
+    """The graph of an id."""
+
+
+@dataclass
+class View:
+    """The state of a server."""
+
+    settings: Settings
+    pool: Pool
+    stores: Stores
+    draining: bool = False
+    version: str = field(default_factory=lambda: version("sumgrad"))
+    started: float = field(default_factory=time.monotonic)
+
+    @property
+    def uptime(self) -> float:
+        """Seconds since the start."""
+        return time.monotonic() - self.started
+
+    def census(self) -> Census:
+        """What the workers do now."""
+        return self.pool.census()
+
+    def serving(self) -> bool:
+        """Whether requests can be answered: a worker is ready, and the server doesn't drain."""
+        return not self.draining and any(worker.state != "starting" for worker in self.census().workers)
