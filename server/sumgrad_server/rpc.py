@@ -23,7 +23,6 @@ Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 RpcHandler: TypeAlias = "grpc.RpcMethodHandler[bytes, bytes]"
 
 TRACE_KEYS = frozenset({"traceparent", "tracestate"})
-NO_TRACE: Mapping[str, str] = MappingProxyType({})
 
 
 class Activity:
@@ -60,7 +59,7 @@ class Finished(NamedTuple):
     """What was wrong, if anything was."""
     samples: int = 0
     """How many it summed or evaluated."""
-    trace: Mapping[str, str] = NO_TRACE
+    trace: Mapping[str, str] = MappingProxyType({})
     """The metadata of W3C Trace Context that came with it."""
 
 
@@ -106,7 +105,7 @@ class Call:
     received_bytes: int = 0
     sent_bytes: int = 0
     samples: int = 0
-    trace: Mapping[str, str] = NO_TRACE
+    trace: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def client(self) -> str:

@@ -1,0 +1,38 @@
+"""Small line charts as SVG paths, stretched by the page to whatever width there is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+WIDTH, HEIGHT = 240.0, 60.0
+_TOP = 3.0
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A line through values at equal distances, the area below it, and the value at the top of the picture."""
+
+    line: str
+    area: str
+    top: float
+
+
+def chart(values: Sequence[float]) -> Chart:
+    """The chart of at least two values that are not negative."""
+    top = ceiling(max(values))
+    step = WIDTH / (len(values) - 1)
+    points = " ".join(f"{position * step:.1f},{HEIGHT - value / top * (HEIGHT - _TOP):.1f}" for position, value in enumerate(values))
+    return Chart(f"M{points}", f"M0,{HEIGHT:g} {points} {WIDTH:g},{HEIGHT:g}Z", top)
+
+
+def ceiling(value: float) -> float:
+    """The next of ..., 1, 2, 5, 10, 20, 50, ... that is not less; 1 for 0. So the scale doesn't change with every value."""
+    if value <= 0.0:
+        return 1.0
+    size = 1.0
+    while size * 10.0 <= value:
+        size *= 10.0
+    while size > value:
+        size /= 10.0
+    return next(round(size * factor, 12) for factor in (1.0, 2.0, 5.0, 10.0) if size * factor >= value)

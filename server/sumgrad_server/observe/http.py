@@ -1,0 +1,167 @@
+"""What is served on the metrics address: metrics and health for machines, the page for people. In the event loop of the server, read-only."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import ssl
+import time
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
+
+from aiohttp import web
+
+from ..auth import Authenticator
+from ..faults import PermissionDeniedError, UnauthenticatedError
+from . import access
+from .drawings import Drawings
+from .metrics import CONTENT_TYPE, Metrics
+from .page import STATIC, Page, static
+
+log = logging.getLogger(__name__)
+
+MOST_CONNECTIONS = 64
+LOOK_SECONDS = 1.0
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "Server": "sumgrad",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+NO_STORE = {"Cache-Control": "no-store"}
+
+Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+class _Full(asyncio.Protocol):
+    """What becomes of a connection beyond MOST_CONNECTIONS."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Ends it."""
+        transport.close()
+
+
+class Site:
+    """The HTTP server."""
+
+    def __init__(self, page: Page, metrics: Metrics, authenticator: Authenticator, *, local: bool) -> None:
+        """`local`: it is served to this machine only, and by no other name."""
+        self._page, self._metrics, self._authenticator, self._local = page, metrics, authenticator, local
+        self._drawings = Drawings()
+        self._static = {name: static(name) for name in STATIC}
+        self._runner = web.AppRunner(
+            self._application(), access_log=None, handle_signals=False, keepalive_timeout=15.0, shutdown_timeout=1.0
+        )
+        self._server: asyncio.Server
+        self._looking: asyncio.Task[None]
+
+    async def start(self, host: str, port: int, context: ssl.SSLContext | None = None) -> int:
+        """Listens; the port, if it is to be a free one (0). Raises OSError."""
+        await self._runner.setup()
+        self._server = await asyncio.get_running_loop().create_server(self._connection, host, port, ssl=context)
+        self._looking = asyncio.create_task(self._look())
+        found: int = self._server.sockets[0].getsockname()[1]
+        return found
+
+    async def close(self) -> None:
+        """Listens no more, and ends what is under way."""
+        self._looking.cancel()
+        self._server.close()
+        await self._drawings.close()
+        await self._runner.cleanup()
+
+    def _connection(self) -> asyncio.BaseProtocol:
+        server = self._runner.server
+        assert server is not None
+        return _Full() if len(server.connections) >= MOST_CONNECTIONS else server()
+
+    async def _look(self) -> None:
+        while True:
+            self._page.throughput.look(time.monotonic())
+            await asyncio.sleep(LOOK_SECONDS)
+
+    def _application(self) -> web.Application:
+        made = web.Application(middlewares=[self._with_headers, self._with_errors, self._with_access])
+        made.add_routes(
+            [
+                web.get("/", self._whole),
+                web.get("/live", self._live),
+                web.get("/graphs/{id:[0-9a-f]{64}}", self._graph),
+                web.get("/static/{name}", self._file),
+                web.get("/metrics", self._text),
+                web.get("/healthz", self._health),
+            ]
+        )
+        return made
+
+    # Around every request, from outside to inside.
+
+    @staticmethod
+    @web.middleware
+    async def _with_headers(request: web.Request, handler: Handler) -> web.StreamResponse:
+        response = await handler(request)
+        response.headers.update(HEADERS)
+        response.headers.setdefault("Cache-Control", "no-store")
+        return response
+
+    @web.middleware
+    async def _with_errors(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        try:
+            return await handler(request)
+        except web.HTTPException as error:
+            return self._error(error.status, error.reason, error.text or "")
+        except UnauthenticatedError as error:
+            response = self._error(401, "Unauthorized", f"{error} (in a browser, the token is the password; the name may be anything)")
+            response.headers["WWW-Authenticate"] = 'Basic realm="sumgrad", charset="UTF-8"'
+            return response
+        except PermissionDeniedError as error:
+            return self._error(403, "Forbidden", str(error))
+        except Exception:
+            fault = secrets.token_hex(8)
+            log.exception("fault %s", fault)
+            return self._error(500, "Internal Server Error", f"The page failed; the server's log tells more under {fault}.")
+
+    @web.middleware
+    async def _with_access(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if self._local and not access.names_this_machine(request.headers.get("Host", "")):
+            raise web.HTTPForbidden(text="This is served to its own machine only: ask for it by 127.0.0.1, [::1] or localhost.")
+        scope = access.scope_of(request.path)
+        if scope is not None:
+            access.require(self._authenticator, request.headers.get("Authorization", ""), scope)
+        return await handler(request)
+
+    def _error(self, status: int, reason: str, said: str) -> web.Response:
+        return web.Response(status=status, text=self._page.error(status, reason, said), content_type="text/html")
+
+    # What is served.
+
+    async def _whole(self, _: web.Request) -> web.Response:
+        return web.Response(text=self._page.whole(), content_type="text/html")
+
+    async def _live(self, _: web.Request) -> web.Response:
+        return web.Response(text=self._page.live(), content_type="text/html")
+
+    async def _graph(self, request: web.Request) -> web.Response:
+        graph = self._page.view.stores.find_graph(request.match_info["id"])
+        if graph is None:
+            raise web.HTTPNotFound(text="No such graph is registered here (any more).")
+        return web.Response(text=self._page.graph(graph, await self._drawings.of(graph)), content_type="text/html")
+
+    async def _file(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        if name not in self._static:
+            raise web.HTTPNotFound(text="The page has no such file.")
+        headers = {"Cache-Control": "max-age=300"}
+        return web.Response(body=self._static[name], content_type=STATIC[name], charset="utf-8", headers=headers)
+
+    async def _text(self, _: web.Request) -> web.Response:
+        return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+
+    async def _health(self, _: web.Request) -> web.Response:
+        serving = self._page.view.serving()
+        return web.Response(status=200 if serving else 503, text="serving\n" if serving else "not serving\n")
