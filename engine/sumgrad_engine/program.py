@@ -16,7 +16,7 @@ import numpy as np
 
 from . import native
 from .adjoint import Tape
-from .blocks import BLOCK, TreeSum, block_range
+from .blocks import BLOCK, TreeSum
 from .collector import paused_collector
 from .errors import Cancelled, GraphError, InputError, LimitError, MissingDependencyError, NumericalError
 from .grad import differentiate
@@ -137,31 +137,37 @@ class GradientProgram:
         block_count: int,
         samples: int,
         should_stop: Stop = never,
+        offset: int = 0,
     ) -> Vector:
-        """The tree sum of some blocks. `inputs` are the whole arrays, of `samples` rows. Raises Cancelled, NumericalError, InputError."""
+        """The tree sum of some blocks. `inputs` are arrays of `samples` rows; errors name a row by its index plus `offset`.
+
+        Raises Cancelled, NumericalError, InputError.
+        """
+        start, stop = first_block * BLOCK, min((first_block + block_count) * BLOCK, samples)
         if self._kernel is not None:
-            start, stop = first_block * BLOCK, min((first_block + block_count) * BLOCK, samples)
-            with located_indices(lambda: self._reference(params, inputs, first_block, block_count, samples, should_stop)):
+            with located_indices(lambda: self._reference(params, inputs, start, stop, should_stop, offset)):
                 return self._packing.unpacked(self._kernel.sums(self._packing.parameters(params), inputs, start, stop, should_stop))
-        return self._reference(params, inputs, first_block, block_count, samples, should_stop)
+        return self.checked_sum(self._reference(params, inputs, start, stop, should_stop, offset))
 
     def _reference(
-        self, params: Mapping[str, Array], inputs: Mapping[str, Array], first_block: int, block_count: int, samples: int, should_stop: Stop
+        self, params: Mapping[str, Array], inputs: Mapping[str, Array], start: int, stop: int, should_stop: Stop, offset: int
     ) -> Vector:
         debug, (plan, nodes) = self.options.debug, self._loss
         total = TreeSum()
         shared = plan.shared(params, debug)
-        for block in range(first_block, first_block + block_count):
+        for first in range(start, stop, BLOCK):
             if should_stop():
                 raise Cancelled("the evaluation was stopped")
-            start, stop = block_range(block, samples)
-            rows = {name: array[start:stop] for name, array in inputs.items()}
-            found = plan.block(shared, rows, start, debug)
+            rows = {name: array[first : min(first + BLOCK, stop)] for name, array in inputs.items()}
+            found = plan.block(shared, rows, first + offset, debug)
             total.push(self.layout.pack([found[node] for node in nodes]))
-        vector = total.total()
-        if debug and not np.isfinite(vector).all():
+        return total.total()
+
+    def checked_sum(self, total: Vector) -> Vector:
+        """A sum over blocks. In debug mode an infinity in it raises NumericalError: the blocks were looked at before they were added."""
+        if self.options.debug and not np.isfinite(total).all():
             raise NumericalError("the first infinity arose in the sum over blocks of samples: every block is finite", op="sum_samples")
-        return vector
+        return total
 
     def check_memory(self, samples: int, limit: str, allowed: int) -> None:
         """Raises LimitError that names a node if a block certainly takes more bytes than allowed; `limit` is the name of the limit."""
@@ -293,17 +299,20 @@ class EvaluateProgram:
             check_kernel_memory(self._kernel, limit, allowed)
 
     def run(
-        self, params: Mapping[str, Array], inputs: Mapping[str, Array], start: int, stop: int, should_stop: Stop = never
+        self, params: Mapping[str, Array], inputs: Mapping[str, Array], start: int, stop: int, should_stop: Stop = never, offset: int = 0
     ) -> dict[str, Array]:
-        """The outputs of samples start..stop-1, each of shape (stop - start, *output shape). `start` is a multiple of BLOCK."""
+        """The outputs of samples start..stop-1, each of shape (stop - start, *output shape). `start` is a multiple of BLOCK.
+
+        Errors name a sample by its index plus `offset`.
+        """
         if self._kernel is None:
-            return self._reference(params, inputs, start, stop, should_stop)
-        with located_indices(lambda: self._reference(params, inputs, start, stop, should_stop)):
+            return self._reference(params, inputs, start, stop, should_stop, offset)
+        with located_indices(lambda: self._reference(params, inputs, start, stop, should_stop, offset)):
             found = self._kernel.rows(params, inputs, start, stop, should_stop)
         return {name: of.reshape(stop - start, *shape) for (name, (shape, _)), of in zip(self.outputs.items(), found, strict=True)}
 
     def _reference(
-        self, params: Mapping[str, Array], inputs: Mapping[str, Array], start: int, stop: int, should_stop: Stop
+        self, params: Mapping[str, Array], inputs: Mapping[str, Array], start: int, stop: int, should_stop: Stop, offset: int
     ) -> dict[str, Array]:
         shared = self._plan.shared(params, self.options.debug)
         parts: list[dict[str, Array]] = []
@@ -312,15 +321,14 @@ class EvaluateProgram:
                 raise Cancelled("the evaluation was stopped")
             last = min(first + BLOCK, stop)
             rows = {name: array[first:last] for name, array in inputs.items()}
-            parts.append(self._block(shared, rows, first, last))
+            parts.append(self._block(shared, rows, first + offset, last - first))
         return {name: np.concatenate([part[name] for part in parts]) for name in self.outputs}
 
-    def _block(self, shared: dict[int, Array], rows: Mapping[str, Array], first: int, last: int) -> dict[str, Array]:
+    def _block(self, shared: dict[int, Array], rows: Mapping[str, Array], first: int, samples: int) -> dict[str, Array]:
         found = self._plan.block(shared, rows, first, self.options.debug)
         nodes = self._simple.outputs
         return {
-            name: np.asarray(np.broadcast_to(found[nodes[name]], (last - first, *shape)), dtype)
-            for name, (shape, dtype) in self.outputs.items()
+            name: np.asarray(np.broadcast_to(found[nodes[name]], (samples, *shape)), dtype) for name, (shape, dtype) in self.outputs.items()
         }
 
 

@@ -19,6 +19,7 @@ from . import service
 from .executor import ProcessExecutor
 from .graphs import GraphStore
 from .pool import Pool
+from .resident import NoDatasets
 from .rpc import Activity, Host
 from .settings import Settings
 
@@ -98,7 +99,7 @@ class App:
     def _make_server(self) -> tuple[grpc.aio.Server, int]:
         server = grpc.aio.server(options=grpc_options(self._settings))
         graphs = GraphStore(self._settings.max_graphs, self._settings.max_graph_bytes)
-        methods = service.Service(self._settings, ProcessExecutor(self._pool, self._settings), graphs)
+        methods = service.Service(self._settings, ProcessExecutor(self._pool, self._settings), graphs, NoDatasets())
         handlers = methods.handlers(Host(self._settings, self._activity))
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.NAME, handlers),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)

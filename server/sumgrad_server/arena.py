@@ -24,6 +24,8 @@ from .faults import BusyError
 from .threads import unblocking
 
 SMALLEST = 1 << 16
+segment_ids = itertools.count(1)
+"""Names for what is shared with workers: arenas, and the files of datasets' columns."""
 
 
 def size_class(nbytes: int) -> int:
@@ -51,10 +53,10 @@ def _allocate(fd: int, nbytes: int) -> None:
 class Arena:
     """A piece of shared memory. `id` is unique within the process that made it; what is forgotten is freed."""
 
-    _ids = itertools.count(1)
+    writable = True
 
     def __init__(self, nbytes: int) -> None:
-        self.id = next(self._ids)
+        self.id = next(segment_ids)
         self.nbytes = nbytes
         self.fd = _anonymous_file()
         self._close = weakref.finalize(self, os.close, self.fd)
@@ -71,20 +73,19 @@ class Arena:
         self.bytes = np.empty(0, np.uint8)
 
 
-def attach(fd: int, nbytes: int) -> npt.NDArray[np.uint8]:
-    """The bytes of another process's arena, whose descriptor is no longer needed then. The mapping goes with the last array that looks into it."""
-    return np.frombuffer(mmap.mmap(fd, nbytes), np.uint8)
+def attach(fd: int, nbytes: int, *, writable: bool = True) -> npt.NDArray[np.uint8]:
+    """The bytes of another process's segment, whose descriptor is no longer needed then. The mapping goes with the last array that looks into it."""
+    return np.frombuffer(mmap.mmap(fd, nbytes, prot=mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)), np.uint8)
 
 
 class ArenaPool:
-    """Standing arenas, up to a limit on all of them together. `destroyed` collects the ids that other processes should forget."""
+    """Standing arenas, up to a limit on all of them together."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._lent: dict[int, Arena] = {}
         self._idle: OrderedDict[int, Arena] = OrderedDict()
         self._total = 0
-        self.destroyed: list[int] = []
 
     @property
     def total_bytes(self) -> int:
@@ -135,7 +136,6 @@ class ArenaPool:
     def _destroy_oldest(self) -> None:
         _, arena = self._idle.popitem(last=False)
         self._total -= arena.nbytes
-        self.destroyed.append(arena.id)
         arena.close()
 
     def _busy(self, nbytes: int) -> BusyError:

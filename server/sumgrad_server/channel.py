@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from typing import Any
 
 _HEADER = struct.Struct("<QB")  # length of the body, number of descriptors
-_MAX_FDS = 8
+MAX_FDS = 250
+"""Descriptors that one message may carry; the kernel takes 253."""
 _PIECE = 1 << 18
 
 
@@ -64,7 +65,7 @@ class Channel:
 
     def _read(self) -> None:
         try:
-            piece, fds, _, _ = socket.recv_fds(self._socket, _PIECE, _MAX_FDS)
+            piece, fds, _, _ = socket.recv_fds(self._socket, _PIECE, MAX_FDS)
         except ConnectionError:
             piece, fds = b"", []
         if not piece:

@@ -17,9 +17,10 @@ from sumgrad_engine.ir import Graph
 from sumgrad_engine.sources import Sources
 from sumgrad_engine.table import GraphTable, Limits, from_table
 from sumgrad_engine.types import Array, DType, Leaf
-from sumgrad_proto.v1 import graph_pb2
+from sumgrad_proto.v1 import graph_pb2, service_pb2
 
 from .faults import MalformedMessageError
+from .resident import ResidentDataset, Rows
 from .settings import Settings
 
 AnyMessage = TypeVar("AnyMessage", bound=Message)
@@ -81,6 +82,31 @@ def decode_arrays(arrays: Sequence[graph_pb2.NamedArray], field: str, settings: 
         if named.name in found:
             raise InputError(f"{place} is given twice", field=place)
         found[named.name] = decode_array(named.array, place)
+    return found
+
+
+def decode_rows(rows: service_pb2.Rows, dataset: ResidentDataset) -> Rows:
+    """Which samples of a dataset are meant: all of them, if nothing is said. Raises InputError."""
+    have, kind = dataset.sample_count, rows.WhichOneof("rows")
+    if kind is None:
+        return Rows(dataset, have)
+    if kind == "indices":
+        return Rows(dataset, len(found := _indices(rows.indices, have)), indices=found)
+    start, stop = rows.range.start, rows.range.stop
+    if not start < stop <= have:
+        raise InputError(f"rows.range is {start} to {stop}; the dataset has {have} samples, and at least one is needed", field="rows.range")
+    return Rows(dataset, stop - start, start)
+
+
+def _indices(array: graph_pb2.Array, have: int) -> Array:
+    found = decode_array(array, "rows.indices")
+    if found.ndim != 1 or found.dtype.kind != "i":
+        raise InputError(f"rows.indices must be integers of shape (n,), not {found.dtype} of shape {found.shape}", field="rows.indices")
+    if not len(found):
+        raise InputError("rows.indices is empty; at least one sample is needed", field="rows.indices")
+    wrong = found[(found < 0) | (found >= have)]
+    if len(wrong):
+        raise InputError(f"rows.indices has {wrong[0]}; the dataset has {have} samples, counted from 0", field="rows.indices")
     return found
 
 

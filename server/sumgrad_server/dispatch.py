@@ -11,10 +11,10 @@ released when it is closed and no worker can write into it any more, and not bef
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 MAX_DEATHS = 3
 """Workers that a shard may kill before its job fails."""
@@ -24,10 +24,12 @@ MAX_FAILED_STARTS = 10
 
 @dataclass(frozen=True)
 class Submit:
-    """A new job of `shards` >= 1 shards."""
+    """A new job of `shards` >= 1 shards, for a client that may have `most` jobs at a time (None: as many as all together)."""
 
     job: int
     shards: int
+    client: str = ""
+    most: int | None = None
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,13 @@ class WorkerLost:
 
 
 @dataclass(frozen=True)
+class Stalled:
+    """A worker has shown no sign of life for too long: it was stopped, or it hangs."""
+
+    worker: int
+
+
+@dataclass(frozen=True)
 class Drain:
     """Take no new jobs, end when those at hand are closed."""
 
@@ -87,7 +96,7 @@ class Abort:
     """Drain, fail what is not done, and don't wait for workers that are busy."""
 
 
-Event: TypeAlias = Submit | Close | Overdue | WorkerReady | ShardDone | ShardFailed | WorkerLost | Drain | Abort
+Event: TypeAlias = Submit | Close | Overdue | WorkerReady | ShardDone | ShardFailed | WorkerLost | Stalled | Drain | Abort
 
 
 @dataclass(frozen=True)
@@ -124,10 +133,10 @@ class Fail:
 
 @dataclass(frozen=True)
 class Reject:
-    """The job was not taken: the queue is full, or the server drains. There is nothing to close."""
+    """The job was not taken: the queue is full, or what the client may have in it, or the server drains. There is nothing to close."""
 
     job: int
-    draining: bool
+    why: Literal["draining", "max_queue", "max_client_queue"]
 
 
 @dataclass(frozen=True)
@@ -149,6 +158,7 @@ class Kill:
     """End this worker's process by force."""
 
     worker: int
+    why: str
 
 
 @dataclass(frozen=True)
@@ -175,6 +185,7 @@ Instruction: TypeAlias = Spawn | Start | Finish | Fail | Reject | Interrupt | Re
 class _Job:
     """The ledger of one job. A shard is waiting, running on workers, or done; when the job has ended the rest no longer matters."""
 
+    client: str
     shards: int
     waiting: deque[int]
     done: set[int] = field(default_factory=set)
@@ -198,7 +209,8 @@ class Dispatcher:
         self._size = workers
         self._max_jobs = max_jobs
         self._jobs: dict[int, _Job] = {}
-        self._turns: deque[int] = deque()  # jobs with waiting shards, whose turn is first
+        self._turns: OrderedDict[str, deque[int]] = OrderedDict()  # clients, and of each the jobs with waiting shards, whose turn is first
+        self._jobs_of: Counter[str] = Counter()
         self._workers: dict[int, _Worker] = {}
         self._next_worker = 0
         self._failed_starts = 0
@@ -213,6 +225,7 @@ class Dispatcher:
             ShardDone: self._shard_done,
             ShardFailed: self._shard_failed,
             WorkerLost: self._worker_lost,
+            Stalled: self._stalled,
             Drain: self._drain,
             Abort: self._abort,
         }
@@ -229,11 +242,16 @@ class Dispatcher:
         return instructions
 
     def _submit(self, event: Submit) -> Iterator[Instruction]:
-        if self._draining or self._broken or len(self._jobs) >= self._max_jobs:
-            yield Reject(event.job, draining=self._draining or self._broken)
-            return
-        self._jobs[event.job] = _Job(event.shards, deque(range(event.shards)))
-        self._turns.append(event.job)
+        if self._draining or self._broken:
+            yield Reject(event.job, "draining")
+        elif len(self._jobs) >= self._max_jobs:
+            yield Reject(event.job, "max_queue")
+        elif event.most is not None and self._jobs_of[event.client] >= event.most:
+            yield Reject(event.job, "max_client_queue")
+        else:
+            self._jobs[event.job] = _Job(event.client, event.shards, deque(range(event.shards)))
+            self._jobs_of[event.client] += 1
+            self._turns.setdefault(event.client, deque()).append(event.job)
 
     def _close(self, event: Close) -> Iterator[Instruction]:
         job = self._jobs.get(event.job)
@@ -248,7 +266,8 @@ class Dispatcher:
     def _overdue(self, event: Overdue) -> Iterator[Instruction]:
         job = self._jobs.get(event.job)
         if job is not None and job.closed:
-            yield from (Kill(name) for name, worker in self._workers.items() if worker.task and worker.task[0] == event.job)
+            why = "it does not stop a cancelled request"
+            yield from (Kill(name, why) for name, worker in self._workers.items() if worker.task and worker.task[0] == event.job)
 
     def _worker_ready(self, event: WorkerReady) -> Iterator[Instruction]:
         worker = self._workers.get(event.worker)
@@ -291,6 +310,10 @@ class Dispatcher:
         if not worker.stopping and self._needs_workers():
             yield self._spawn()
 
+    def _stalled(self, event: Stalled) -> Iterator[Instruction]:
+        if event.worker in self._workers:
+            yield Kill(event.worker, "it shows no sign of life")
+
     def _needs_workers(self) -> bool:
         return not self._broken and (not self._draining or any(not job.ended for job in self._jobs.values()))
 
@@ -301,7 +324,7 @@ class Dispatcher:
     def _abort(self, _: Abort) -> Iterator[Instruction]:
         self._draining = True
         yield from self._fail_all()
-        yield from (Kill(name) for name, worker in self._workers.items() if worker.task)
+        yield from (Kill(name, "the server goes down") for name, worker in self._workers.items() if worker.task)
 
     def _fail_all(self) -> Iterator[Instruction]:
         for name, job in self._jobs.items():
@@ -328,7 +351,8 @@ class Dispatcher:
 
     def _wait_again(self, name: int, job: _Job, shard: int) -> None:
         if not job.waiting:
-            self._turns.appendleft(name)
+            self._turns.setdefault(job.client, deque()).appendleft(name)
+            self._turns.move_to_end(job.client, last=False)
         job.waiting.appendleft(shard)
 
     def _answered(self, worker: int, job: int, shard: int) -> _Job | None:
@@ -347,6 +371,9 @@ class Dispatcher:
     def _release_if_free(self, name: int, job: _Job) -> Iterator[Instruction]:
         if job.closed and not job.running:
             del self._jobs[name]
+            self._jobs_of[job.client] -= 1
+            if not self._jobs_of[job.client]:
+                del self._jobs_of[job.client]
             yield Release(name)
 
     def _spawn(self) -> Spawn:
@@ -367,16 +394,29 @@ class Dispatcher:
 
     def _next_task(self) -> tuple[int, int] | None:
         while self._turns:
-            name = self._turns.popleft()
+            client, jobs = self._turns.popitem(last=False)
+            name = jobs.popleft()
             job = self._jobs.get(name)
-            if job is None or not job.waiting:  # it ended since it queued
-                continue
-            shard = job.waiting.popleft()
-            job.running += 1
-            if job.waiting:
-                self._turns.append(name)
-            return name, shard
+            task = (name, job.waiting.popleft()) if job and job.waiting else None  # else it ended since it queued
+            if job and job.waiting:
+                jobs.append(name)
+            if jobs:
+                self._turns[client] = jobs
+                self._turns.move_to_end(client, last=task is not None)
+            if job and task:
+                job.running += 1
+                return task
         return None
+
+    @property
+    def active(self) -> int:
+        """Jobs that wait or run, or whose memory is still in use."""
+        return len(self._jobs)
+
+    def state(self, worker: int) -> Literal["starting", "idle", "busy"]:
+        """What a worker is doing."""
+        known = self._workers.get(worker)
+        return "starting" if known is None or not known.ready else "busy" if known.task else "idle"
 
     def _wind_up(self) -> Iterator[Instruction]:
         if not (self._draining or self._broken) or self._jobs or self._stopped:
@@ -401,9 +441,10 @@ class Dispatcher:
                 parts = sorted([*job.done, *job.waiting, *running])
                 assert parts == list(range(job.shards)), f"job {name}: each shard must be done, waiting or running, once: {parts}"
                 assert len(job.done) < job.shards, f"job {name} is done and was not finished"
-                assert not job.waiting or name in self._turns, f"job {name} waits and is never to have a turn"
+                assert not job.waiting or name in self._turns.get(job.client, ()), f"job {name} waits and is never to have a turn"
         assert all(owner in self._jobs for owner, _ in tasks), "a worker runs a job that is gone"
         idle = [name for name, worker in self._workers.items() if worker.ready and not worker.task and not worker.stopping]
         assert not (idle and any(job.waiting for job in self._jobs.values())), f"workers {idle} are idle while work waits"
         assert not self._needs_workers() or len(self._workers) == self._size, "workers are missing"
         assert len(self._jobs) <= self._max_jobs, "the queue is over its limit"
+        assert self._jobs_of == Counter(job.client for job in self._jobs.values()), "the jobs of clients are counted wrongly"

@@ -72,3 +72,9 @@ class UnauthenticatedError(SumgradError):
 
 class PermissionDeniedError(SumgradError):
     """A token that does not allow this."""
+
+
+def out_of_memory(allowed: int) -> LimitError:
+    """The error of a computation that a worker had no memory for."""
+    message = f"the computation needs more memory than a worker has (max_worker_bytes is {allowed}): cut the graph or its arrays"
+    return LimitError(message, limit="max_worker_bytes", allowed=allowed)

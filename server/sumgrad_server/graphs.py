@@ -51,7 +51,7 @@ class GraphStore:
         if self.find(graph.shared.ref.id) is not None:
             return
         self._graphs[graph.shared.ref.id] = graph
-        self.nbytes += graph.shared.ref.nbytes
+        self.nbytes += graph.shared.arena.nbytes
         while len(self._graphs) > max(1, self._max_graphs) or (self.nbytes > self._max_bytes and len(self._graphs) > 1):
             _, dropped = self._graphs.popitem(last=False)
-            self.nbytes -= dropped.shared.ref.nbytes
+            self.nbytes -= dropped.shared.arena.nbytes

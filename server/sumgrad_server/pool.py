@@ -6,29 +6,37 @@ import asyncio
 import itertools
 import logging
 import os
-import pickle
 import socket
 import subprocess
 import sys
+import weakref
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 
 from . import dispatch
 from .arena import Arena, ArenaPool
 from .channel import Channel
-from .faults import BusyError, DrainingError, WorkersLostError
+from .faults import BusyError, DrainingError, WorkersLostError, out_of_memory
+from .pulse import Pulse
+from .resident import ColumnFile
 from .settings import Settings
-from .tasks import CANCEL_FLAG, HEADER, Done, Failed, GraphRef, Memory, Ready, Run, Task
+from .tasks import CANCEL_FLAG, HEADER, STARVED, Cost, Done, Failed, GraphRef, Hello, Map, Memory, Ready, Run
 from .threads import in_thread, unblocking
 
 log = logging.getLogger(__name__)
 
+LOOKS = 4
+"""How often a pulse must have been missed, one after the other."""
 RESPAWN_SECONDS = 0.1
 """Pause before the next try when the machine can't start a process."""
+
+
+Segment: TypeAlias = Arena | ColumnFile
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +52,21 @@ class SharedGraph:
         data = graph + sources
         arena = Arena(max(1, len(data)))
         arena.bytes[: len(data)] = np.frombuffer(data, np.uint8)
-        return cls(GraphRef(graph_id, len(graph), len(sources), arena.nbytes), arena)
+        return cls(GraphRef(graph_id, arena.id, len(graph), len(sources)), arena)
+
+
+@dataclass(frozen=True, eq=False)
+class Order:
+    """Work for the pool. `nbytes` is what the task's slots need, `fill` writes what goes in; `most` is how many jobs its client may have."""
+
+    graph: SharedGraph
+    task: bytes  # pickled
+    shards: int = 1
+    nbytes: int = HEADER
+    fill: Callable[[Memory], None] = lambda memory: None
+    columns: tuple[ColumnFile, ...] = ()
+    client: str = ""
+    most: int | None = None
 
 
 @dataclass(eq=False)
@@ -53,10 +75,12 @@ class Job:
 
     graph: SharedGraph
     arena: Arena
+    columns: tuple[ColumnFile, ...]
     task_offset: int
     task_bytes: int
     finished: asyncio.Future[None]
     values: dict[int, Any] = field(default_factory=dict)
+    costs: list[Cost] = field(default_factory=list)  # of the shards that are done
     handed: dict[int, list[int]] = field(default_factory=dict)  # descriptors that came with the values
 
     @property
@@ -77,8 +101,54 @@ class Process:
 
     popen: subprocess.Popen[bytes]
     channel: Channel
-    forget: list[int] = field(default_factory=list)  # arenas that it may still map, and should not
+    pulse: Pulse
+    known: set[int] = field(default_factory=set)  # segments that it has mapped
+    forget: list[int] = field(default_factory=list)  # segments that it should map no more
+    task: tuple[int, int] = (0, 0)  # the job and the shard that it was sent last
+    shards: int = 0  # that it has done
     parting: bool = False  # its channel is closed, its end is awaited
+
+
+@dataclass
+class Totals:
+    """Counters since the start."""
+
+    jobs_finished: int = 0
+    jobs_failed: int = 0
+    samples: int = 0
+    shards: int = 0
+    worker_restarts: int = 0
+    programs: int = 0
+    prepare_seconds: float = 0.0
+    compute_seconds: float = 0.0
+
+    def count(self, cost: Cost) -> None:
+        """Counts a shard."""
+        self.shards += 1
+        self.programs += cost.prepare > 0.0
+        self.prepare_seconds += cost.prepare
+        self.compute_seconds += cost.compute
+
+
+@dataclass(frozen=True)
+class WorkerCensus:
+    """One worker: `shards` that it has done, memory that it holds beside what is shared."""
+
+    number: int
+    pid: int
+    state: Literal["starting", "idle", "busy"]
+    shards: int
+    resident_bytes: int
+
+
+@dataclass(frozen=True)
+class Census:
+    """What the pool is doing now."""
+
+    workers: tuple[WorkerCensus, ...]
+    active_jobs: int
+    shared_bytes: int
+    totals: Totals
 
 
 class Pool:
@@ -91,8 +161,11 @@ class Pool:
         self._processes: dict[int, Process] = {}
         self._jobs: dict[int, Job] = {}
         self._numbers = itertools.count(1)
+        self._announced: set[int] = set()  # segments that some worker has heard of
         self._reaping: set[asyncio.Task[None]] = set()
+        self._watch: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop
+        self.totals = Totals()
         self.ready = asyncio.Event()
         """Set when the first worker is ready."""
         self.broken = asyncio.Event()
@@ -117,6 +190,16 @@ class Pool:
         """Spawns the workers. Call it in the loop, before anything else here."""
         self._loop = asyncio.get_running_loop()
         self._obey(self._dispatcher.begin())
+        self._look_after()
+
+    def census(self) -> Census:
+        """What the workers are doing."""
+        workers = tuple(self._census_of(number, process) for number, process in self._processes.items() if not process.parting)
+        return Census(workers, self._dispatcher.active, self._arenas.total_bytes, self.totals)
+
+    def _census_of(self, number: int, process: Process) -> WorkerCensus:
+        pid = process.popen.pid
+        return WorkerCensus(number, pid, self._dispatcher.state(number), process.shards, resident_bytes(pid))
 
     def drain(self) -> None:
         """No new jobs; `stopped` is set when those at hand and the workers are gone."""
@@ -127,38 +210,31 @@ class Pool:
         self._feed(dispatch.Abort())
 
     @asynccontextmanager
-    async def run(self, graph: SharedGraph, task: Task, shards: int, nbytes: int, fill: Callable[[Memory], None]) -> AsyncIterator[Job]:
-        """A job that is done, for reading. `nbytes` is what the task's slots need, `fill` writes what goes in.
+    async def run(self, order: Order) -> AsyncIterator[Job]:
+        """A job that is done, for reading.
 
         Leaving the context, or being cancelled before, gives the memory back as soon as no worker touches it. Raises what the shards raise,
         BusyError, DrainingError, WorkersLostError.
         """
-        job = await self._prepare(graph, task, nbytes, fill)
+        job = await self._prepare(order)
         number = next(self._numbers)
         self._jobs[number] = job
-        self._feed(dispatch.Submit(number, shards))
+        most = order.most if order.most is not None else self._settings.max_client_queue
+        self._feed(dispatch.Submit(number, order.shards, order.client, most))
         try:
             await job.finished
             yield job
         finally:
             self._feed(dispatch.Close(number))
 
-    async def _prepare(self, graph: SharedGraph, task: Task, nbytes: int, fill: Callable[[Memory], None]) -> Job:
-        pickled = pickle.dumps(task, pickle.HIGHEST_PROTOCOL)
-        arena = await self._acquire(nbytes + len(pickled))
+    async def _prepare(self, order: Order) -> Job:
+        arena = await self._arenas.acquire(order.nbytes + len(order.task))
         try:
-            await unblocking(nbytes, _fill, arena.bytes, nbytes, pickled, fill)
+            await unblocking(order.nbytes, _fill, arena.bytes, order)
         except BaseException:
             self._arenas.release(arena)
             raise
-        return Job(graph, arena, nbytes, len(pickled), self._loop.create_future())
-
-    async def _acquire(self, nbytes: int) -> Arena:
-        arena = await self._arenas.acquire(nbytes)
-        destroyed, self._arenas.destroyed = self._arenas.destroyed, []
-        for process in self._processes.values():
-            process.forget += destroyed
-        return arena
+        return Job(order.graph, arena, order.columns, order.nbytes, len(order.task), self._loop.create_future())
 
     def _feed(self, event: dispatch.Event) -> None:
         self._obey(self._dispatcher.handle(event))
@@ -171,12 +247,32 @@ class Pool:
 
     def _start(self, start: dispatch.Start) -> None:
         job, process = self._jobs[start.job], self._processes[start.worker]
+        pieces: tuple[Segment, ...] = (job.arena, job.graph.arena, *job.columns)
+        fresh = [piece for piece in pieces if piece.id not in process.known]
+        process.task = (start.job, start.shard)
         forget, process.forget = tuple(process.forget), []
-        run = Run(start.job, start.shard, job.arena.id, job.arena.nbytes, job.task_offset, job.task_bytes, job.graph.ref, forget)
+        maps = tuple(Map(piece.id, piece.nbytes, piece.writable) for piece in fresh)
+        run = Run(start.job, start.shard, job.arena.id, job.task_offset, job.task_bytes, job.graph.ref, maps, forget)
         try:
-            process.channel.send(run, [job.arena.fd, job.graph.arena.fd])
+            process.channel.send(run, [piece.fd for piece in fresh])
         except OSError:
             log.warning("worker %d is gone", start.worker)  # its end of the channel will say so to the loop
+        for piece in fresh:
+            self._announce(process, piece)
+
+    def _announce(self, process: Process, piece: Segment) -> None:
+        process.known.add(piece.id)
+        if piece.id not in self._announced:
+            self._announced.add(piece.id)
+            weakref.finalize(piece, self._forget, piece.id).atexit = False
+
+    def _forget(self, segment: int) -> None:
+        """A segment is no more: workers should give up their mappings, with their next shard."""
+        self._announced.discard(segment)
+        for process in list(self._processes.values()):
+            if segment in process.known:
+                process.known.discard(segment)
+                process.forget.append(segment)
 
     def _finish(self, finish: dispatch.Finish) -> None:
         self._tell(finish.job, None)
@@ -191,12 +287,13 @@ class Pool:
         return WorkersLostError(f"{fail.deaths} workers died, each computing the same part of graph {graph}", graph_id=graph)
 
     def _reject(self, reject: dispatch.Reject) -> None:
-        allowed = self._settings.max_queue
-        full = BusyError(
-            f"{allowed} requests wait or run already, which is max_queue", limit="max_queue", value=allowed + 1, allowed=allowed
-        )
-        self._tell(reject.job, DrainingError() if reject.draining else full)
+        self._tell(reject.job, DrainingError() if reject.why == "draining" else self._full(reject.why))
         self._release(dispatch.Release(reject.job))
+
+    def _full(self, limit: Literal["max_queue", "max_client_queue"]) -> BusyError:
+        allowed = getattr(self._settings, limit)
+        whose = "of this client " if limit == "max_client_queue" else ""
+        return BusyError(f"as many requests {whose}wait or run already as {limit} allows", limit=limit, value=allowed + 1, allowed=allowed)
 
     def _tell(self, number: int, error: Exception | None) -> None:
         finished = self._jobs[number].finished
@@ -219,23 +316,39 @@ class Pool:
     # Instructions about workers.
 
     def _spawn(self, spawn: dispatch.Spawn) -> None:
-        channel, theirs = Channel.pair()
         try:
-            popen = _start_worker(theirs)
-        except OSError as error:
+            process = self._new_process()
+        except OSError as error:  # no memory, too many processes, too many open files
             log.error("can't start worker %d: %s", spawn.worker, error)  # noqa: TRY400 - the message is the story
-            channel.close()
             self._loop.call_later(RESPAWN_SECONDS, self._feed, dispatch.WorkerLost(spawn.worker))
             return
+        self._processes[spawn.worker] = process
+        self._loop.add_reader(process.channel.fileno(), self._read, spawn.worker)
+
+    def _new_process(self) -> Process:
+        pulse = Pulse()
+        channel, theirs = Channel.pair()
+        try:
+            process = Process(_start_worker(theirs), channel, pulse)
+        except OSError:
+            channel.close()
+            raise
         finally:
             theirs.close()  # so that the end of the worker is the end of the channel
-        self._processes[spawn.worker] = Process(popen, channel)
-        self._loop.add_reader(channel.fileno(), self._read, spawn.worker)
-        channel.send(self._settings)
+        channel.send(Hello(self._settings), [pulse.fd])
+        return process
 
     def _kill(self, kill: dispatch.Kill) -> None:
-        log.warning("worker %d doesn't stop a cancelled request: killing it", kill.worker)
-        self._processes[kill.worker].popen.kill()
+        log.warning("killing worker %d: %s", kill.worker, kill.why)
+        if kill.worker in self._processes:  # else its end is known already, and about to be told
+            self._processes[kill.worker].popen.kill()
+
+    def _look_after(self) -> None:
+        """Looks at the pulse of each worker, again and again. It is time on this loop that counts: while it stands still nobody's pulse is missed."""
+        for number, process in list(self._processes.items()):
+            if self._dispatcher.state(number) != "starting" and not process.parting and process.pulse.missed() >= LOOKS:
+                self._feed(dispatch.Stalled(number))
+        self._watch = self._loop.call_later(self._settings.stall_seconds / LOOKS, self._look_after)
 
     def _stop(self, stop: dispatch.Stop) -> None:
         if stop.worker in self._processes:  # else it never started, and that is known soon
@@ -243,6 +356,8 @@ class Pool:
 
     def _all_stopped(self, _: dispatch.Stopped) -> None:
         self._arenas.close()
+        if self._watch:
+            self._watch.cancel()
         self.stopped.set()
 
     def _give_up(self, _: dispatch.Broken) -> None:
@@ -265,9 +380,14 @@ class Pool:
             case Ready():
                 self.ready.set()
                 self._feed(dispatch.WorkerReady(worker))
-            case Done(number, shard, value):
-                self._jobs[number].values[shard] = value
-                self._jobs[number].handed[shard] = fds
+            case Done(number, shard, value, cost):
+                job = self._jobs[number]
+                job.values[shard] = value
+                job.costs.append(cost)
+                if fds:
+                    job.handed[shard] = fds
+                self.totals.count(cost)
+                self._processes[worker].shards += 1
                 self._feed(dispatch.ShardDone(worker, number, shard))
             case Failed(number, shard, error, traceback):
                 if traceback:
@@ -290,14 +410,26 @@ class Pool:
         popen.kill()
         code = await in_thread(popen.wait)
         log.info("worker %d (process %d) ended with %d", worker, popen.pid, code)
-        del self._processes[worker]
+        process = self._processes.pop(worker)
+        self.totals.worker_restarts += 1
+        if code == STARVED:  # its shard would starve others too
+            self._feed(dispatch.ShardFailed(worker, *process.task, out_of_memory(self._settings.max_worker_bytes)))
         self._feed(dispatch.WorkerLost(worker))
 
 
-def _fill(memory: Memory, offset: int, pickled: bytes, fill: Callable[[Memory], None]) -> None:
+def _fill(memory: Memory, order: Order) -> None:
     memory[:HEADER] = 0
-    fill(memory)
-    memory[offset : offset + len(pickled)] = np.frombuffer(pickled, np.uint8)
+    order.fill(memory)
+    memory[order.nbytes : order.nbytes + len(order.task)] = np.frombuffer(order.task, np.uint8)
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory that a process holds for itself; 0 if it is gone, or this machine doesn't say."""
+    try:
+        pages = (Path("/proc") / str(pid) / "statm").read_text().split()
+    except OSError:
+        return 0
+    return (int(pages[1]) - int(pages[2])) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _start_worker(theirs: socket.socket) -> subprocess.Popen[bytes]:

@@ -1,15 +1,18 @@
-"""Datasets as the executor sees them: columns of numbers in open files, which workers map read-only."""
+"""Datasets as the executor sees them: columns of numbers in open files, which workers map read-only; and what a call wants of them."""
 
 from __future__ import annotations
 
-import itertools
 import os
 import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
-from sumgrad_engine.types import Shape
+from sumgrad_engine.types import Array, Shape
+
+from .arena import segment_ids
+from .faults import UnknownDatasetError
 
 
 class ColumnFile:
@@ -18,11 +21,11 @@ class ColumnFile:
     Deleting the file does no harm to whoever has it open or mapped.
     """
 
-    _ids = itertools.count(1)
+    writable = False
 
     def __init__(self, fd: int, nbytes: int) -> None:
         """Takes the descriptor over."""
-        self.id = next(self._ids)
+        self.id = next(segment_ids)
         self.fd = fd
         self.nbytes = nbytes
         weakref.finalize(self, os.close, fd)
@@ -44,3 +47,28 @@ class ResidentDataset:
     id: str
     sample_count: int
     columns: Mapping[str, ResidentColumn]
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """Samples of a dataset: `count` rows from `first` on; or those of these indices, which were checked."""
+
+    dataset: ResidentDataset
+    count: int
+    first: int = 0
+    indices: Array | None = None
+
+
+class Datasets(Protocol):
+    """Where datasets are found."""
+
+    async def open(self, namespace: str, name_or_id: str) -> ResidentDataset:
+        """A dataset of a namespace. Raises UnknownDatasetError, DamagedError."""
+
+
+class NoDatasets:
+    """A server that keeps none."""
+
+    async def open(self, namespace: str, name_or_id: str) -> ResidentDataset:
+        """Raises UnknownDatasetError."""
+        raise UnknownDatasetError(f"there is no dataset {name_or_id[:80]!r} here")

@@ -11,9 +11,10 @@ from sumgrad_proto.v1 import graph_pb2
 from sumgrad_proto.v1 import service_pb2 as wire
 
 from . import codec, rpc
-from .executor import EvaluateCall, Executor, GradientCall
+from .executor import Asker, EvaluateCall, Executor, GradientCall
 from .graphs import GraphStore, StoredGraph, graph_id
 from .pool import SharedGraph
+from .resident import Datasets, Rows
 from .rpc import Call, Host, RpcHandler
 from .settings import Settings
 from .threads import unblocking
@@ -31,10 +32,11 @@ _REDUCTIONS = {wire.REDUCTION_UNSPECIFIED: False, wire.REDUCTION_SUM: False, wir
 class Service:
     """The methods of GradientService."""
 
-    def __init__(self, settings: Settings, executor: Executor, graphs: GraphStore) -> None:
+    def __init__(self, settings: Settings, executor: Executor, graphs: GraphStore, datasets: Datasets) -> None:
         self._settings = settings
         self._executor = executor
         self._graphs = graphs
+        self._datasets = datasets
 
     def handlers(self, host: Host) -> dict[str, RpcHandler]:
         """The methods by name, as gRPC calls them."""
@@ -46,11 +48,11 @@ class Service:
             "Backward": rpc.unary(host, "compute", "Backward", wire.BackwardRequest, self.backward),
         }
 
-    async def register_graph(self, _: Call, request: wire.RegisterGraphRequest) -> wire.RegisterGraphResponse:
+    async def register_graph(self, call: Call, request: wire.RegisterGraphRequest) -> wire.RegisterGraphResponse:
         """Stores a graph that passes every check."""
         name = await unblocking(len(request.graph), graph_id, request.graph)
         known = self._graphs.find(name)
-        graph = known or await self._checked(name, request)
+        graph = known or await self._checked(call, name, request)
         return wire.RegisterGraphResponse(
             request_id=request.request_id,
             graph_id=name,
@@ -58,9 +60,9 @@ class Service:
             node_count=graph.signature.node_count,
         )
 
-    async def _checked(self, name: str, request: wire.RegisterGraphRequest) -> StoredGraph:
+    async def _checked(self, call: Call, name: str, request: wire.RegisterGraphRequest) -> StoredGraph:
         shared = await self._shared(name, request.graph, request.sources)
-        graph = StoredGraph(shared, await self._executor.describe(shared))
+        graph = StoredGraph(shared, await self._executor.describe(shared, asker(call)))
         self._graphs.put(graph)
         return graph
 
@@ -73,10 +75,10 @@ class Service:
         graph, sources = await unblocking(shared.arena.nbytes, shared.ref.split, shared.arena.bytes)
         return wire.GetGraphResponse(request_id=request.request_id, graph=graph, sources=codec.parse(graph_pb2.SourceMap, sources))
 
-    async def gradient(self, _: Call, request: wire.GradientRequest) -> wire.GradientResponse:
-        """Sums over a minibatch."""
+    async def gradient(self, call: Call, request: wire.GradientRequest) -> wire.GradientResponse:
+        """Sums over a minibatch, or over rows of a dataset."""
         graph = self._graphs.get(request.graph_id)
-        result = await self._executor.gradient(graph, await self._gradient_call(request))
+        result = await self._executor.gradient(graph, await self._gradient_call(call, request))
         return wire.GradientResponse(
             request_id=request.request_id,
             value=result.value,
@@ -86,12 +88,24 @@ class Service:
             evaluator=_RAN[result.evaluator],
         )
 
-    async def _gradient_call(self, request: wire.GradientRequest) -> GradientCall:
+    async def _gradient_call(self, call: Call, request: wire.GradientRequest) -> GradientCall:
         mean = _REDUCTIONS.get(request.reduction)
         if mean is None:
             raise InputError(f"reduction {request.reduction} is unknown", field="reduction")
         parameters, inputs = await self._arrays(request)
-        return GradientCall(parameters, inputs, tuple(request.wrt) or None, mean, self._options(request))
+        rows = await self._rows(call, request)
+        return GradientCall(parameters, inputs, rows, tuple(request.wrt) or None, mean, self._options(request), asker(call))
+
+    async def _rows(self, call: Call, request: wire.GradientRequest | wire.EvaluateRequest) -> Rows | None:
+        """The samples of a dataset that a request names, if it names one. Raises InputError, UnknownDatasetError, DamagedError."""
+        if not request.dataset:
+            if request.HasField("rows"):
+                raise InputError("rows are given, but no dataset to take them from", field="rows")
+            return None
+        if request.inputs:
+            raise InputError("a request has inputs or a dataset, not both", field="inputs")
+        dataset = await self._datasets.open(call.principal.namespace, request.dataset)
+        return await unblocking(len(request.rows.indices.data), codec.decode_rows, request.rows, dataset)
 
     def _options(self, request: wire.GradientRequest | wire.EvaluateRequest) -> Options:
         """What the request wishes, if this server allows it. Raises InputError."""
@@ -120,15 +134,21 @@ class Service:
         graph = self._graphs.get(request.graph_id)
         options = self._options(request)
         parameters, inputs = await self._arrays(request)
-        async with self._executor.evaluate(graph, EvaluateCall(parameters, inputs, options)) as (columns, evaluator):
+        rows = await self._rows(call, request)
+        async with self._executor.evaluate(graph, EvaluateCall(parameters, inputs, rows, options, asker(call))) as (columns, evaluator):
             await _stream(call, columns, _RAN[evaluator])
 
-    async def backward(self, _: Call, request: wire.BackwardRequest) -> wire.BackwardResponse:
+    async def backward(self, call: Call, request: wire.BackwardRequest) -> wire.BackwardResponse:
         """Data and gradient of every node of an expression."""
         name = await unblocking(len(request.graph), graph_id, request.graph)
         shared = await self._shared(name, request.graph, request.sources)
-        data, gradients = await self._executor.backward(shared)
+        data, gradients = await self._executor.backward(shared, asker(call))
         return wire.BackwardResponse(request_id=request.request_id, data=data, gradients=gradients)
+
+
+def asker(call: Call) -> Asker:
+    """For whom the executor works."""
+    return Asker(call.client, call.principal.max_queue)
 
 
 async def _stream(call: Call, columns: Mapping[str, Array], evaluator: wire.Evaluator) -> None:

@@ -1,15 +1,17 @@
 """What the front tells a worker: the kinds of work, where in an arena its data lies, and the messages on the channel.
 
-An arena of a job is: a header whose first byte is the cancel flag | parameters | inputs | results | the pickled task. Arrays start at multiples
-of 64 bytes. Every shard has its own place in the results, so workers never write to the same bytes, and a shard that is done again
-writes the same values to the same place.
+An arena of a job is: a header (the cancel flag, and the first row of a dataset that is wanted) | parameters | inputs, or indices of rows | results |
+the pickled task. Arrays start at multiples of 64 bytes. Every shard has its own place in the results, so workers never write to the same bytes, and
+a shard that is done again writes the same values to the same place. The tasks of requests that differ in nothing but numbers are the same bytes, so
+that a worker need not read them again.
 """
 
 from __future__ import annotations
 
 import math
+import pickle
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,9 +21,15 @@ from sumgrad_engine.layout import Layout
 from sumgrad_engine.options import Options
 from sumgrad_engine.types import Array, Shape, Type
 
+from .settings import Settings
+
 HEADER = 64
 ALIGNMENT = 64
+STARVED = 77
+"""Exit code of a worker whose memory did not even suffice to say so."""
 CANCEL_FLAG = 0
+FIRST_ROW = slice(8, 16)
+"""Where in the header the first row is, an int64."""
 
 Memory: TypeAlias = npt.NDArray[np.uint8]
 
@@ -69,6 +77,29 @@ class Backward:
 
 
 @dataclass(frozen=True)
+class Column:
+    """An array of a dataset, in a segment of its own."""
+
+    name: str
+    segment: int
+    shape: Shape
+    dtype: str
+
+    def view(self, memory: Memory) -> Array:
+        """The array itself."""
+        return memory.view(self.dtype).reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Where samples come from: arrays in the job's arena, or rows of a dataset, from the header's first row on or by these indices."""
+
+    slots: tuple[Slot, ...] = ()
+    columns: tuple[Column, ...] = ()
+    indices: Slot | None = None
+
+
+@dataclass(frozen=True)
 class Gradient:
     """Partial sums of loss, gradient and metrics: row k of `rows` is that of shard k, and the last row the penalty's if there is one."""
 
@@ -78,7 +109,7 @@ class Gradient:
     shard_blocks: int
     data_shards: int
     parameters: tuple[Slot, ...]
-    inputs: tuple[Slot, ...]
+    inputs: Inputs
     rows: Slot
 
 
@@ -90,11 +121,16 @@ class Evaluate:
     samples: int
     shard_blocks: int
     parameters: tuple[Slot, ...]
-    inputs: tuple[Slot, ...]
+    inputs: Inputs
     columns: tuple[Slot, ...]
 
 
 Task: TypeAlias = Describe | Backward | Gradient | Evaluate
+
+
+def pickled(task: Task) -> bytes:
+    """A task as a worker reads it."""
+    return pickle.dumps(task, pickle.HIGHEST_PROTOCOL)
 
 
 @dataclass(frozen=True)
@@ -109,6 +145,11 @@ class Signature:
     """How partial results of the gradient lie, for all parameters; or why the graph is no objective."""
 
     @property
+    def width(self) -> int:
+        """Numbers in a partial result, for all parameters."""
+        return 0 if isinstance(self.objective, GraphError) else self.objective.width
+
+    @property
     def has_penalty(self) -> bool:
         """Whether there is a penalty, once for all samples."""
         return any(name == "penalty" for name, _ in self.outputs)
@@ -119,9 +160,9 @@ class GraphRef:
     """A graph in shared memory: its canonical bytes, followed by those of its source map."""
 
     id: str
+    segment: int
     graph_bytes: int
     source_bytes: int
-    nbytes: int  # of the whole arena
 
     def split(self, memory: Memory) -> tuple[bytes, bytes]:
         """Copies of the graph's bytes and of the source map's."""
@@ -130,31 +171,52 @@ class GraphRef:
 
 
 @dataclass(frozen=True)
+class Hello:
+    """To a worker, first of all. Comes with the descriptor of its pulse: a counter in shared memory that shows that it lives."""
+
+    settings: Settings
+
+
+@dataclass(frozen=True)
 class Ready:
     """From a worker: it can take work."""
 
 
-@dataclass(frozen=True)
-class Run:
-    """To a worker: do this shard. Comes with the descriptors of the job's arena and of the graph's."""
+class Map(NamedTuple):
+    """A segment of shared memory: an arena, a graph, a column of a dataset."""
+
+    segment: int
+    nbytes: int
+    writable: bool
+
+
+class Run(NamedTuple):
+    """To a worker: do this shard. Comes with the descriptors of the segments that it does not know yet."""
 
     job: int
     shard: int
     arena: int
-    arena_bytes: int
     task_offset: int
     task_bytes: int
     graph: GraphRef
-    forget: tuple[int, ...]  # arenas that are no more
+    maps: tuple[Map, ...]
+    forget: tuple[int, ...]  # segments that are no more
 
 
-@dataclass(frozen=True)
-class Done:
+class Cost(NamedTuple):
+    """What a shard took, in seconds: preparing its program (0 if that was at hand), and computing."""
+
+    prepare: float
+    compute: float
+
+
+class Done(NamedTuple):
     """From a worker: the shard is done. `value` is what does not lie in the arena; a descriptor may come along."""
 
     job: int
     shard: int
     value: Any
+    cost: Cost
 
 
 @dataclass(frozen=True)

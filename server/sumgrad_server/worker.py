@@ -7,6 +7,7 @@ It knows no gRPC, and has one thread beside the main one, which ends the process
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import pickle
 import resource
@@ -15,16 +16,17 @@ import signal
 import socket
 import sys
 import threading
+import time
 import traceback
-from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from sumgrad_engine import native
 from sumgrad_engine.blocks import BLOCK, block_count
-from sumgrad_engine.errors import GraphError, LimitError, SumgradError
+from sumgrad_engine.errors import GraphError, SumgradError
 from sumgrad_engine.ir import Builder, Graph
 from sumgrad_engine.program import EvaluateProgram, GradientProgram, Layout, backward_all, gradient_layout
 from sumgrad_engine.types import Array
@@ -32,15 +34,23 @@ from sumgrad_engine.types import Array
 from .arena import Arena, attach
 from .channel import Channel
 from .codec import parse_graph
+from .faults import out_of_memory
+from .pulse import Heart
+from .recent import Recent
+from .samples import Samples, summed
 from .settings import Settings
 from .tasks import (
     CANCEL_FLAG,
+    FIRST_ROW,
+    STARVED,
     Backward,
+    Cost,
     Describe,
     Done,
     Evaluate,
     Failed,
     Gradient,
+    Inputs,
     Memory,
     Ready,
     Run,
@@ -50,44 +60,29 @@ from .tasks import (
 )
 
 Program = TypeVar("Program")
+KEPT_TASKS = 64
+RESERVE_BYTES = 16 << 20
+"""More memory than the limit, for what has to be done when that is reached."""
+BEATS = 10
+"""Signs of life within the time after which a worker without them is replaced."""
 Answer: TypeAlias = tuple[Any, Arena | None]
 """What doesn't lie in the job's arena, and a new arena to hand over."""
 
 
-class Programs:
-    """Prepared programs, the least recently used dropped first: preparing differentiates, and may take seconds."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._kept: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
-
-    def get(self, key: tuple[Any, ...], make: Callable[[], Program]) -> Program:
-        """The program of this key, made if it is not here."""
-        if key not in self._kept:
-            program = make()
-            while len(self._kept) >= self._most:
-                self._kept.popitem(last=False)
-            self._kept[key] = program
-        self._kept.move_to_end(key)
-        kept: Program = self._kept[key]
-        return kept
-
-    def clear(self) -> None:
-        """Forgets them all."""
-        self._kept.clear()
-
-
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class Shard:
     """What is at hand to compute one shard."""
 
     number: int
     graph_id: str
     memory: Memory
+    segments: Mapping[int, Memory]
     read_graph: Callable[[], Graph]
-    programs: Programs
+    programs: Recent[tuple[Any, ...], Any]
     allowed_bytes: int
     """Memory of this worker."""
+    prepare_seconds: float = 0.0
+    """What the program took, if it was not at hand."""
 
     def should_stop(self) -> bool:
         """Whether the job was cancelled."""
@@ -97,9 +92,27 @@ class Shard:
         """The arrays in these slots, by name."""
         return {slot.name: slot.view(self.memory) for slot in slots}
 
+    def samples(self, inputs: Inputs, count: int) -> Samples:
+        """The samples of a task."""
+        if not inputs.columns:
+            return Samples(self.arrays(inputs.slots))
+        columns = {column.name: column.view(self.segments[column.segment]) for column in inputs.columns}
+        if inputs.indices is not None:
+            return Samples(columns, inputs.indices.view(self.memory))
+        first = int(self.memory[FIRST_ROW].view(np.int64)[0])
+        return Samples({name: column[first : first + count] for name, column in columns.items()})
+
     def program(self, kind: Callable[..., Program], *options: Any) -> Program:
         """The graph's program of this kind."""
-        return self.programs.get((self.graph_id, kind, *options), lambda: kind(self.read_graph(), *options))
+        program: Program = self.programs.get((self.graph_id, kind, *options), partial(self._prepared, kind, *options))
+        return program
+
+    def _prepared(self, kind: Callable[..., Program], *options: Any) -> Program:
+        began = time.perf_counter()
+        try:
+            return kind(self.read_graph(), *options)
+        finally:
+            self.prepare_seconds = time.perf_counter() - began
 
 
 def describe(_: Describe, shard: Shard) -> Answer:
@@ -133,15 +146,15 @@ def backward(_: Backward, shard: Shard) -> Answer:
 
 
 def gradient(task: Gradient, shard: Shard) -> Answer:
-    """One row: the sum over the shard's blocks, or the penalty. In debug mode one shard does all, so that the first error is the first."""
+    """One row: the sum over the shard's blocks; the first shard adds the penalty's. In debug mode one shard does all: the first error is the first."""
     program = shard.program(GradientProgram, task.wrt, task.options)
     program.check_memory(task.samples, "max_worker_bytes", shard.allowed_bytes)
     parameters, rows = shard.arrays(task.parameters), task.rows.view(shard.memory)
-    if shard.number < task.data_shards:
-        first = shard.number * task.shard_blocks
-        count = min(task.shard_blocks, block_count(task.samples) - first)
-        rows[shard.number] = program.partial(parameters, shard.arrays(task.inputs), first, count, task.samples, shard.should_stop)
-    if shard.number == task.data_shards or (task.options.debug and len(rows) > task.data_shards):
+    samples = shard.samples(task.inputs, task.samples)
+    first = shard.number * task.shard_blocks
+    count = min(task.shard_blocks, block_count(task.samples) - first)
+    rows[shard.number] = summed(program, parameters, samples, first, count, task.samples, shard.should_stop)
+    if shard.number == 0 and len(rows) > task.data_shards:
         rows[task.data_shards] = program.penalty(parameters)
     return program.evaluator, None
 
@@ -152,9 +165,12 @@ def evaluate(task: Evaluate, shard: Shard) -> Answer:
     program.check_memory(task.samples, "max_worker_bytes", shard.allowed_bytes)
     start = shard.number * task.shard_blocks * BLOCK
     stop = min(start + task.shard_blocks * BLOCK, task.samples)
-    found = program.run(shard.arrays(task.parameters), shard.arrays(task.inputs), start, stop, shard.should_stop)
-    for slot in task.columns:
-        slot.view(shard.memory)[start:stop] = found[slot.name]
+    samples = shard.samples(task.inputs, task.samples)
+    parameters, targets = shard.arrays(task.parameters), [(slot.name, slot.view(shard.memory)) for slot in task.columns]
+    for first, last, arrays, offset in samples.pieces(program, start, stop):
+        found = program.run(parameters, arrays, first - offset, last - offset, shard.should_stop, offset)
+        for name, target in targets:
+            target[first:last] = found[name]
     return program.evaluator, None
 
 
@@ -172,9 +188,9 @@ class Worker:
     def __init__(self, channel: Channel, settings: Settings) -> None:
         self._channel = channel
         self._settings = settings
-        self._arenas: dict[int, Memory] = {}
-        self._task: tuple[int, Task] | None = None
-        self._programs = Programs(settings.max_programs)
+        self._segments: dict[int, Memory] = {}
+        self._tasks: Recent[bytes, Task] = Recent(KEPT_TASKS)
+        self._programs: Recent[tuple[Any, ...], Any] = Recent(settings.max_programs)
 
     def serve(self) -> None:
         """Works until the front is gone, which is an EOFError."""
@@ -182,70 +198,75 @@ class Worker:
         while True:
             run, fds = self._channel.receive()
             try:
-                self._answer(run, *fds)
+                self._map(run, fds)
             finally:
                 for fd in fds:
                     os.close(fd)
+            self._answer(run)
 
-    def _answer(self, run: Run, arena_fd: int, graph_fd: int) -> None:
+    def _map(self, run: Run, fds: Sequence[int]) -> None:
+        for segment in run.forget:
+            self._segments.pop(segment, None)
+        for (segment, nbytes, writable), fd in zip(run.maps, fds, strict=True):
+            self._segments[segment] = attach(fd, nbytes, writable=writable)
+
+    def _answer(self, run: Run) -> None:
         try:
-            value, arena = self._compute(run, arena_fd, graph_fd)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the front decides
-            self._channel.send(self._failed(run, error))
-        else:
-            self._channel.send(Done(run.job, run.shard, value), [arena.fd] if arena else [])
+            answer, arena = self._computed(run)
+            if answer is None:  # the error is gone by now, and what its frames held may go
+                answer = self._starved(run)
+        except MemoryError:  # even for that there was no room: the front knows the exit code
+            os._exit(STARVED)
+        self._channel.send(answer, [arena.fd] if arena else [])
 
-    def _compute(self, run: Run, arena_fd: int, graph_fd: int) -> Answer:
-        memory = self._memory(run, arena_fd)
-        task = self._task_of(run, memory)
+    def _computed(self, run: Run) -> tuple[Done | Failed | None, Arena | None]:
+        """The answer; None where memory ran out."""
+        shard = self._shard(run)
+        began = time.perf_counter()
+        try:
+            task = self._task_of(run, shard.memory)
+            value, arena = KINDS[type(task)](task, shard)
+        except MemoryError:
+            return None, None
+        except SumgradError as error:
+            return Failed(run.job, run.shard, error), None
+        except Exception as error:  # noqa: BLE001 - it may not pickle, and its story belongs in the log
+            return Failed(run.job, run.shard, RuntimeError(f"{type(error).__name__}: {error}"[:1000]), traceback.format_exc()), None
+        cost = Cost(shard.prepare_seconds, time.perf_counter() - began - shard.prepare_seconds)
+        return Done(run.job, run.shard, value, cost), arena
 
+    def _starved(self, run: Run) -> Failed:
+        """Makes room again, with a little more of it for the time that this takes."""
+        _limit_memory(self._settings.max_worker_bytes + RESERVE_BYTES)
+        self._programs.clear()
+        gc.collect()
+        _limit_memory(self._settings.max_worker_bytes)
+        return Failed(run.job, run.shard, out_of_memory(self._settings.max_worker_bytes))
+
+    def _shard(self, run: Run) -> Shard:
         def read_graph() -> Graph:
-            ref = run.graph
-            data = attach(graph_fd, ref.nbytes)
-            return parse_graph(*ref.split(data), self._settings)
+            return parse_graph(*run.graph.split(self._segments[run.graph.segment]), self._settings)
 
-        return KINDS[type(task)](task, Shard(run.shard, run.graph.id, memory, read_graph, self._programs, self._settings.max_worker_bytes))
-
-    def _memory(self, run: Run, fd: int) -> Memory:
-        for arena in run.forget:
-            self._arenas.pop(arena, None)
-        if run.arena not in self._arenas:
-            self._arenas[run.arena] = attach(fd, run.arena_bytes)
-        return self._arenas[run.arena]
+        memory, allowed = self._segments[run.arena], self._settings.max_worker_bytes
+        return Shard(run.shard, run.graph.id, memory, self._segments, read_graph, self._programs, allowed)
 
     def _task_of(self, run: Run, memory: Memory) -> Task:
-        if self._task is None or self._task[0] != run.job:
-            task: Task = pickle.loads(memory[run.task_offset : run.task_offset + run.task_bytes].data)  # noqa: S301 - from our own front
-            self._task = run.job, task
-        return self._task[1]
-
-    def _failed(self, run: Run, error: Exception) -> Failed:
-        """The error as the front can take it: errors that are not sumgrad's may not pickle, and their traceback belongs in the log."""
-        if isinstance(error, SumgradError):
-            return Failed(run.job, run.shard, error)
-        if isinstance(error, MemoryError):
-            self._programs.clear()
-            return Failed(run.job, run.shard, _out_of_memory(self._settings))
-        return Failed(run.job, run.shard, RuntimeError(f"{type(error).__name__}: {error}"[:1000]), traceback.format_exc())
+        pickled = memory[run.task_offset : run.task_offset + run.task_bytes].tobytes()
+        return self._tasks.get(pickled, lambda: pickle.loads(pickled))  # noqa: S301 - from our own front
 
 
-def _out_of_memory(settings: Settings) -> LimitError:
-    allowed = settings.max_worker_bytes
-    message = f"the computation needs more memory than a worker has (max_worker_bytes is {allowed}): cut the graph or its arrays"
-    return LimitError(message, limit="max_worker_bytes", allowed=allowed)
-
-
-def _end_with_front(fd: int) -> None:
-    """Ends this process, whatever it is doing, when the other end of the socket closes: nobody wants its results any more."""
+def _end_with_front(fd: int, heart: Heart, seconds: float) -> None:
+    """Ends this process, whatever it is doing, when the other end of the socket closes: nobody wants its results. Until then the heart beats."""
     poll = select.poll()
     poll.register(fd, 0)  # hang-ups are reported unasked
-    poll.poll()
+    while not poll.poll(1000.0 * seconds):
+        heart.beat()
     os._exit(0)
 
 
 def _limit_memory(nbytes: int) -> None:
     with contextlib.suppress(ValueError, OSError):  # a lower limit is in force already
-        resource.setrlimit(resource.RLIMIT_DATA, (nbytes, nbytes))
+        resource.setrlimit(resource.RLIMIT_DATA, (nbytes, resource.RLIM_INFINITY))
 
 
 def main(fd: int) -> None:
@@ -253,10 +274,13 @@ def main(fd: int) -> None:
     # Control-C and a service manager's SIGTERM go to the front too: it drains, and needs its workers for that.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    threading.Thread(target=_end_with_front, args=[fd], daemon=True).start()
     channel = Channel(socket.socket(fileno=fd))
     with contextlib.suppress(EOFError, BrokenPipeError):
-        settings, _ = channel.receive()
+        hello, (pulse,) = channel.receive()
+        settings = hello.settings
+        beat_seconds = min(1.0, settings.stall_seconds / BEATS)
+        threading.Thread(target=_end_with_front, args=[fd, Heart(pulse), beat_seconds], daemon=True).start()
+        os.close(pulse)
         _limit_memory(settings.max_worker_bytes)
         if settings.cache_dir is not None:  # empty: nothing is kept on disk
             os.environ["SUMGRAD_CACHE"] = settings.cache_dir

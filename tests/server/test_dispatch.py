@@ -30,6 +30,7 @@ from sumgrad_server.dispatch import (
     ShardDone,
     ShardFailed,
     Spawn,
+    Stalled,
     Start,
     Stop,
     Stopped,
@@ -152,10 +153,39 @@ def test_waiting_job_is_cancelled_without_a_trace(two: Checked) -> None:
     assert two(Close(2)) == []
 
 
+def test_worker_without_a_sign_of_life_is_killed(two: Any) -> None:
+    """A worker that is stalled is killed, and its shard goes to another; one that is gone by then is nobody's business."""
+    two(Submit(1, 1))
+    assert two(Stalled(0)) == [Kill(0, "it shows no sign of life")]
+    assert two(WorkerLost(0)) == [Spawn(2), Start(1, 1, 0)]
+    assert two(Stalled(0)) == []
+
+
+def test_clients_take_turns() -> None:
+    """A client with two jobs has as many turns as one with one, and its jobs take turns among themselves."""
+    machine = Checked(1)
+    (task,) = machine(WorkerReady(0), Submit(1, 3, "busy"), Submit(2, 3, "busy"), Submit(3, 4, "other"))
+    jobs = []
+    for _ in range(7):
+        (task,) = [step for step in machine(ShardDone(0, task.job, task.shard)) if isinstance(step, Start)]
+        jobs.append(task.job)
+    assert jobs == [1, 3, 2, 3, 1, 3, 2]
+
+
+def test_a_client_has_its_share_of_the_queue() -> None:
+    """A client with as many jobs as it may have is refused another one until one of them is closed; others are not."""
+    machine = Checked(1)
+    machine(WorkerReady(0), Submit(1, 1, "a", 1))
+    assert machine(Submit(2, 1, "a", 1)) == [Reject(2, "max_client_queue")]
+    assert machine(Submit(3, 1, "b", 1)) == []
+    machine(ShardDone(0, 1, 0), Close(1))
+    assert machine(Submit(4, 1, "a", 1)) == []
+
+
 def test_worker_that_does_not_stop_is_killed(two: Checked) -> None:
     """When a closed job is overdue, the workers that still run it are killed, and only those."""
     two(Submit(1, 1), Submit(2, 1), Close(1))
-    assert two(Overdue(1)) == [Kill(0)]
+    assert two(Overdue(1)) == [Kill(0, "it does not stop a cancelled request")]
     assert two(Overdue(2)) == []
     assert two(WorkerLost(0)) == [Release(1), Spawn(2)]
     assert two(Overdue(1)) == []
@@ -165,7 +195,7 @@ def test_full_queue_rejects() -> None:
     """Jobs over the limit are rejected, and there is room again when one is released."""
     machine = Checked(1, max_jobs=2)
     machine(WorkerReady(0), Submit(1, 1), Submit(2, 1))
-    assert machine(Submit(3, 1)) == [Reject(3, draining=False)]
+    assert machine(Submit(3, 1)) == [Reject(3, "max_queue")]
     machine(ShardDone(0, 1, 0), Close(1))
     assert machine(Submit(4, 1)) == []
 
@@ -174,7 +204,7 @@ def test_drain_finishes_what_runs(two: Checked) -> None:
     """Draining takes no new jobs, finishes those at hand, and then stops the workers."""
     two(Submit(1, 1))
     assert two(Drain()) == []
-    assert two(Submit(2, 1)) == [Reject(2, draining=True)]
+    assert two(Submit(2, 1)) == [Reject(2, "draining")]
     assert two(ShardDone(0, 1, 0)) == [Finish(1)]
     assert two(Close(1)) == [Release(1), Stop(0), Stop(1)]
     assert two(WorkerLost(0)) == []
@@ -192,7 +222,13 @@ def test_drain_replaces_a_worker_that_is_needed() -> None:
 def test_abort_fails_what_runs_and_kills(two: Checked) -> None:
     """Aborting fails every job and doesn't wait for busy workers."""
     two(Submit(1, 1), Submit(2, 3))
-    assert two(Abort()) == [Interrupt(1), Fail(1, None), Interrupt(2), Fail(2, None), Kill(0), Kill(1)]
+    assert two(Abort()) == [
+        Interrupt(1),
+        Fail(1, None),
+        Interrupt(2),
+        Fail(2, None),
+        *(Kill(worker, "the server goes down") for worker in (0, 1)),
+    ]
     assert two(Close(1), Close(2)) == [Interrupt(1), Interrupt(2)]
     assert two(WorkerLost(0)) == [Release(1)]
     assert two(WorkerLost(1)) == [Release(2), Stopped()]
@@ -205,7 +241,7 @@ def test_workers_that_never_start_are_given_up() -> None:
     for worker in range(MAX_FAILED_STARTS - 1):
         assert machine(WorkerLost(worker)) == [Spawn(worker + 1)]
     assert machine(WorkerLost(MAX_FAILED_STARTS - 1)) == [Broken(), Fail(1, None)]
-    assert machine(Submit(2, 1)) == [Reject(2, draining=True)]
+    assert machine(Submit(2, 1)) == [Reject(2, "draining")]
     assert machine(Close(1)) == [Release(1), Stopped()]
 
 
