@@ -24,7 +24,8 @@ from .view import View
 
 MOST_ROWS = 100
 """Of each table; what is beyond is counted."""
-MOST_CALLS = 50
+MOST_CALLS = 20
+MOST_FAILED = 8
 MOST_NAMES = 6
 
 STATIC: Mapping[str, str] = {"style.css": "text/css", "page.js": "text/javascript", "icon.svg": "image/svg+xml"}
@@ -96,6 +97,7 @@ class Page:
             "in_flight": sum(self.calls.in_flight.values()),
             "charts": self._charts(),
             "calls": [_call_row(ended) for ended in self.recent.newest(MOST_CALLS)],
+            "failed": [_call_row(ended) for ended in self.recent.failed(MOST_FAILED)],
             "graphs": [_graph_row(graph) for graph in graphs[:MOST_ROWS]],
             "graph_count": len(graphs),
             "datasets": datasets[:MOST_ROWS],

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ..rpc import Finished
 
-CALLS = 200
+CALLS = 100
 SECONDS = 120
 
 
@@ -22,21 +22,33 @@ class Ended:
 
 
 class RecentCalls:
-    """The last calls that ended. An Observer."""
+    """The last calls that ended and, so that a flood of others doesn't wash them away, the last that failed. An Observer."""
 
     def __init__(self, most: int = CALLS) -> None:
         self._ended: deque[tuple[float, Finished]] = deque(maxlen=most)
+        self._failed: deque[tuple[float, Finished]] = deque(maxlen=most)
 
     def call_began(self, method: str) -> None:
         """A call has come."""
 
     def call_ended(self, call: Finished) -> None:
         """It is over."""
-        self._ended.append((time.time(), call))
+        ended = (time.time(), call)
+        self._ended.append(ended)
+        if call.status != "OK":
+            self._failed.append(ended)
 
     def newest(self, most: int) -> list[Ended]:
         """At most so many, the newest first."""
-        return [Ended(*ended) for ended in list(self._ended)[: -most - 1 : -1]]
+        return _newest(self._ended, most)
+
+    def failed(self, most: int) -> list[Ended]:
+        """At most so many of those with another status than OK, the newest first."""
+        return _newest(self._failed, most)
+
+
+def _newest(ended: deque[tuple[float, Finished]], most: int) -> list[Ended]:
+    return [Ended(*entry) for entry in list(ended)[: -most - 1 : -1]]
 
 
 class Rate:
