@@ -36,9 +36,9 @@ def size_class(nbytes: int) -> int:
     return -(-nbytes // unit) * unit
 
 
-def _anonymous_file() -> int:
+def _anonymous_file(name: str) -> int:
     if hasattr(os, "memfd_create"):
-        return os.memfd_create("sumgrad", os.MFD_CLOEXEC)
+        return os.memfd_create(name, os.MFD_CLOEXEC)
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
 
@@ -54,11 +54,13 @@ class Arena:
     """A piece of shared memory. `id` is unique within the process that made it; what is forgotten is freed."""
 
     writable = True
+    name = "sumgrad"
+    """What the system shows of it, in a process's list of mappings."""
 
     def __init__(self, nbytes: int) -> None:
         self.id = next(segment_ids)
         self.nbytes = nbytes
-        self.fd = _anonymous_file()
+        self.fd = _anonymous_file(self.name)
         self._close = weakref.finalize(self, os.close, self.fd)
         try:
             _allocate(self.fd, nbytes)

@@ -18,6 +18,8 @@ NBYTES = 4096
 class Pulse(Arena):
     """The front's side."""
 
+    name = "pulse"
+
     def __init__(self) -> None:
         super().__init__(NBYTES)
         self._seen = 0
