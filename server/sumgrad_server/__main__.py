@@ -6,7 +6,6 @@ import argparse
 import asyncio
 import dataclasses
 import ipaddress
-import logging
 import math
 import sys
 from collections.abc import Sequence
@@ -14,7 +13,8 @@ from typing import get_args
 
 from sumgrad_engine.options import Evaluator
 
-from .settings import Settings
+from .observe import logs
+from .settings import LogFormat, LogLevel, Settings
 
 TIMES = [field.name for field in dataclasses.fields(Settings) if field.name.endswith("_seconds")]
 LIMITS = [field.name for field in dataclasses.fields(Settings) if field.name.startswith("max_") and field.name not in TIMES]
@@ -56,6 +56,15 @@ def parser() -> argparse.ArgumentParser:
         "--cache-dir",
         metavar="DIR",
         help="where compiled code is kept; empty: in memory only (default: $SUMGRAD_CACHE, or the user's cache directory)",
+    )
+    made.add_argument(
+        "--metrics-address", metavar="HOST:PORT", help="serve metrics and the page for people over HTTP there; port 0 picks a free one"
+    )
+    made.add_argument(
+        "--log-format", choices=get_args(LogFormat), default=defaults.log_format, help="how to log on stderr (default %(default)s)"
+    )
+    made.add_argument(
+        "--log-level", choices=get_args(LogLevel), default=defaults.log_level, help="the least that is logged (default %(default)s)"
     )
     limits = made.add_argument_group("limits", "errors about a limit name it like this; settings.py says more")
     for name in LIMITS + TIMES:
@@ -104,7 +113,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         settings = settings_of(arguments)
     except ValueError as error:
         flags.error(str(error))
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logs.configure(settings.log_format, settings.log_level)
     try:
         from .app import App, StartError, announcement, greeting  # after the flags are good: this brings gRPC
     except ModuleNotFoundError as error:
@@ -113,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     async def serve() -> None:
         announce = announcement if arguments.announce else greeting
-        await App(settings).run(lambda address: print(announce(address), flush=True), arguments.exit_with_parent)
+        await App(settings).run(lambda address, metrics: print(announce(address, metrics), flush=True), arguments.exit_with_parent)
 
     try:
         asyncio.run(serve())

@@ -10,14 +10,19 @@ import os
 import signal
 import threading
 from collections.abc import Callable
+from typing import TypeAlias
 
 import grpc
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from . import service
+from .addresses import is_loopback
 from .executor import ProcessExecutor
 from .graphs import GraphStore
+from .observe.health import tell, watch
+from .observe.observation import Observation
+from .observe.view import Stores, View
 from .pool import Pool
 from .resident import NoDatasets
 from .rpc import Activity, Host
@@ -26,8 +31,14 @@ from .settings import Settings
 log = logging.getLogger(__name__)
 
 STDIN = 0
+SERVICES = ("", service.NAME)
+"""Whose health is told."""
 LAST_SECONDS = 1.0
 """For telling clients that their requests were given up."""
+
+
+Announce: TypeAlias = Callable[[str, str | None], None]
+"""Is told the address of the service, and that of metrics and the page if they are served."""
 
 
 class StartError(Exception):
@@ -54,12 +65,16 @@ class App:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._pool = Pool(settings)
+        self._graphs = GraphStore(settings.max_graphs, settings.max_graph_bytes)
+        self._view = View(settings, self._pool, Stores(self._graphs.stored, list, self._graphs.find))
+        self._observation = Observation(self._view)
         self._health = health.aio.HealthServicer()
         self._activity = Activity()
+        self._host = Host(settings, self._activity, observer=self._observation)
         self._stop = asyncio.Event()
 
-    async def run(self, announce: Callable[[str], None], exit_with_parent: bool = False) -> None:
-        """Serves until SIGTERM, SIGINT or the parent's end. `announce` is called with the address when requests can come. Raises StartError."""
+    async def run(self, announce: Announce, exit_with_parent: bool = False) -> None:
+        """Serves until SIGTERM, SIGINT or the parent's end. `announce` is called when requests can come. Raises StartError."""
         self._listen_for_the_end(exit_with_parent)
         self._pool.start()
         try:
@@ -72,12 +87,30 @@ class App:
         if self._pool.broken.is_set():
             raise StartError("the workers die before they are ready; the log above says why")
 
-    async def _serve(self, announce: Callable[[str], None]) -> None:
+    async def _serve(self, announce: Announce) -> None:
         server, port = self._make_server()
-        await server.start()
-        announce(_with_port(self._settings.address, port))
-        await first_of(self._stop, self._pool.broken)
-        await self._drain(server)
+        metrics = await self._serve_metrics()
+        await tell(self._health, SERVICES, serving=self._view.serving())
+        watching = asyncio.create_task(watch(self._view, self._health, SERVICES))
+        try:
+            await server.start()
+            announce(_with_port(self._settings.address, port), metrics)
+            await first_of(self._stop, self._pool.broken)
+            await self._drain(server)
+        finally:
+            watching.cancel()
+            await self._observation.close()
+
+    async def _serve_metrics(self) -> str | None:
+        address = self._settings.metrics_address
+        if address is None:
+            return None
+        if address.startswith("unix:"):
+            raise StartError(f"can't serve metrics on {address}: give host:port")
+        try:
+            return await self._observation.serve(address, self._host.authenticator, local=is_loopback(address), context=None)
+        except OSError as error:
+            raise StartError(f"can't serve metrics on {address}: {error}") from error
 
     async def _drain(self, server: grpc.aio.Server) -> None:
         """New work gets UNAVAILABLE, running calls have their grace; then those that are left get UNAVAILABLE too, and gRPC stops.
@@ -86,6 +119,7 @@ class App:
         """
         log.info("draining: running requests have %g s", self._settings.grace)
         self._pool.drain()
+        self._view.draining = True
         await self._health.enter_graceful_shutdown()
         await self._idle_within(self._settings.grace)
         self._pool.abort()
@@ -98,9 +132,8 @@ class App:
 
     def _make_server(self) -> tuple[grpc.aio.Server, int]:
         server = grpc.aio.server(options=grpc_options(self._settings))
-        graphs = GraphStore(self._settings.max_graphs, self._settings.max_graph_bytes)
-        methods = service.Service(self._settings, ProcessExecutor(self._pool, self._settings), graphs, NoDatasets())
-        handlers = methods.handlers(Host(self._settings, self._activity))
+        methods = service.Service(self._settings, ProcessExecutor(self._pool, self._settings), self._graphs, NoDatasets())
+        handlers = methods.handlers(self._host)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.NAME, handlers),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((service.NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
@@ -142,11 +175,12 @@ def _wait_for_parent(loop: asyncio.AbstractEventLoop, stop: asyncio.Event) -> No
     loop.call_soon_threadsafe(stop.set)
 
 
-def announcement(address: str) -> str:
-    """What a parent process reads."""
-    return json.dumps({"address": address, "pid": os.getpid()})
+def announcement(address: str, metrics: str | None) -> str:
+    """What a parent process reads; `metrics` is the address of metrics and the page, or null."""
+    return json.dumps({"address": address, "pid": os.getpid(), "metrics": metrics})
 
 
-def greeting(address: str) -> str:
+def greeting(address: str, metrics: str | None) -> str:
     """What a person reads."""
-    return f"sumgrad serves on {address} (process {os.getpid()}); Control-C ends it"
+    page = f", its page on {metrics}" if metrics else ""
+    return f"sumgrad serves on {address}{page} (process {os.getpid()}); Control-C ends it"

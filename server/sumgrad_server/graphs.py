@@ -46,6 +46,10 @@ class GraphStore:
             raise UnknownGraphError(name)
         return found
 
+    def stored(self) -> list[StoredGraph]:
+        """All of them, the last used first."""
+        return list(reversed(self._graphs.values()))
+
     def put(self, graph: StoredGraph) -> None:
         """Keeps a graph, unless it is here already."""
         if self.find(graph.shared.ref.id) is not None:

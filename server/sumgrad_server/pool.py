@@ -197,6 +197,11 @@ class Pool:
         workers = tuple(self._census_of(number, process) for number, process in self._processes.items() if not process.parting)
         return Census(workers, self._dispatcher.active, self._arenas.total_bytes, self.totals)
 
+    @property
+    def serving(self) -> bool:
+        """Whether a worker is ready."""
+        return any(self._dispatcher.state(number) != "starting" for number, process in self._processes.items() if not process.parting)
+
     def _census_of(self, number: int, process: Process) -> WorkerCensus:
         pid = process.popen.pid
         return WorkerCensus(number, pid, self._dispatcher.state(number), process.shards, resident_bytes(pid))

@@ -11,10 +11,12 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from ..rpc import Finished
 from ..settings import LogFormat, LogLevel
+
+if TYPE_CHECKING:
+    from ..rpc import Finished  # with gRPC, which takes long to load and may be missing; logging begins before
 
 log = logging.getLogger(__name__)
 

@@ -16,6 +16,10 @@ from ..settings import Settings
 class Pool(Protocol):
     """What is asked of the pool of workers."""
 
+    @property
+    def serving(self) -> bool:
+        """Whether a worker is ready."""
+
     def census(self) -> Census:
         """What the workers do now."""
 
@@ -65,4 +69,4 @@ class View:
 
     def serving(self) -> bool:
         """Whether requests can be answered: a worker is ready, and the server doesn't drain."""
-        return not self.draining and any(worker.state != "starting" for worker in self.census().workers)
+        return self.pool.serving and not self.draining
