@@ -78,6 +78,8 @@ class Settings:
     """Requests of one client (a token or, without tokens, a connection) that wait or run."""
     max_stream_window: int = 64
     """Requests of one stream that are not answered yet."""
+    max_connection_calls: int = 2048
+    """Calls of one connection at a time; more wait at the client. Fewer than `max_client_queue` would hide its errors."""
     max_columns: int = 1024
     """Columns of one dataset."""
     max_datasets: int = 10_000
@@ -101,5 +103,9 @@ class Settings:
     """How long a busy worker may show no sign of life before it is replaced."""
     cancel_seconds: float = 5.0
     """How long a worker may go on with a cancelled request (it looks between blocks) before it is replaced."""
+    keepalive_seconds: float = 30.0
+    """After how long a silent client is asked whether it is still there, and how long it may take to answer before it counts as gone."""
+    handshake_seconds: float = 10.0
+    """How long a client may take to set up a connection."""
     retry_seconds: float = 1.0
     """When a client that met a full queue should come back."""
