@@ -27,6 +27,7 @@ from .pool import Pool
 from .resident import NoDatasets
 from .rpc import Activity, Host
 from .settings import Settings
+from .status_method import StatusMethod
 
 log = logging.getLogger(__name__)
 
@@ -133,7 +134,7 @@ class App:
     def _make_server(self) -> tuple[grpc.aio.Server, int]:
         server = grpc.aio.server(options=grpc_options(self._settings))
         methods = service.Service(self._settings, ProcessExecutor(self._pool, self._settings), self._graphs, NoDatasets())
-        handlers = methods.handlers(self._host)
+        handlers = methods.handlers(self._host) | StatusMethod(self._view).handlers(self._host)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.NAME, handlers),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         reflection.enable_server_reflection((service.NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), server)

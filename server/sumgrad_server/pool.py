@@ -280,9 +280,11 @@ class Pool:
                 process.forget.append(segment)
 
     def _finish(self, finish: dispatch.Finish) -> None:
+        self.totals.jobs_finished += 1
         self._tell(finish.job, None)
 
     def _fail(self, fail: dispatch.Fail) -> None:
+        self.totals.jobs_failed += 1
         self._tell(fail.job, fail.error or self._lost(fail))
 
     def _lost(self, fail: dispatch.Fail) -> Exception:

@@ -79,6 +79,7 @@ class Service:
         """Sums over a minibatch, or over rows of a dataset."""
         graph = self._graphs.get(request.graph_id)
         result = await self._executor.gradient(graph, await self._gradient_call(call, request))
+        call.samples += result.count
         return wire.GradientResponse(
             request_id=request.request_id,
             value=result.value,
@@ -153,6 +154,7 @@ def asker(call: Call) -> Asker:
 
 async def _stream(call: Call, columns: Mapping[str, Array], evaluator: wire.Evaluator) -> None:
     samples = len(next(iter(columns.values())))
+    call.samples += samples
     sample_bytes = sum(column.nbytes for column in columns.values()) // samples
     step = max(1, CHUNK_BYTES // max(1, sample_bytes))
     for start in range(0, samples, step):

@@ -227,8 +227,10 @@ class Server:
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line, self.said()
-        self.address: str = json.loads(line)["address"]
-        self.pid: int = json.loads(line)["pid"]
+        said = json.loads(line)
+        self.address: str = said["address"]
+        self.pid: int = said["pid"]
+        self.metrics: str | None = said["metrics"]
         self.client = Client(self.address)
 
     def said(self) -> str:
