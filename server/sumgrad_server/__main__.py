@@ -4,125 +4,86 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import dataclasses
-import ipaddress
-import math
+import os
 import sys
-from collections.abc import Sequence
-from typing import get_args
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, get_args, get_origin
 
-from sumgrad_engine.options import Evaluator
-
+from .config import HINTS, NAMES, ConfigError, Configured, configured, flag, meanings
 from .observe import logs
-from .settings import LogFormat, LogLevel, Settings
+from .settings import Settings
 
-TIMES = [field.name for field in dataclasses.fields(Settings) if field.name.endswith("_seconds")]
-LIMITS = [field.name for field in dataclasses.fields(Settings) if field.name.startswith("max_") and field.name not in TIMES]
 EXIT_NOT_STARTED = 1
 
 
-def is_loopback(address: str) -> bool:
-    """Whether an address to listen on can be reached from this machine only."""
-    if address.startswith("unix:"):
-        return True
-    host = address.rpartition(":")[0].removeprefix("[").removesuffix("]")
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
 def parser() -> argparse.ArgumentParser:
-    """The flags."""
-    defaults = Settings()
-    made = argparse.ArgumentParser(prog="sumgrad serve", description="Starts a gradient service on this machine.")
-    made.add_argument("--address", default=defaults.address, help="host:port to listen on; port 0 picks a free one (default %(default)s)")
-    made.add_argument("--workers", type=int, default=defaults.workers, help="worker processes (default: one a core, here %(default)s)")
-    made.add_argument(
-        "--insecure", action="store_true", help="listen on an address that other machines reach, without encryption or tokens"
+    """The flags: one for each setting, as text that config.py reads, and a few for what is no setting."""
+    made = argparse.ArgumentParser(
+        prog="sumgrad serve",
+        description="Starts a gradient service on this machine.",
+        epilog="Settings come from these flags, from environment variables (SUMGRAD_MAX_QUEUE for --max-queue; SUMGRAD_SERVER_TLS_CERT, "
+        "SUMGRAD_SERVER_TOKENS for what has TLS or tokens in its name), or from a TOML file (max_queue = 1024), in that order.",
     )
-    made.add_argument(
-        "--grace", type=float, default=defaults.grace, help="seconds for running requests after SIGTERM (default %(default)s)"
-    )
+    made.add_argument("--config", metavar="FILE", help="TOML file of settings (default: $SUMGRAD_CONFIG)")
+    made.add_argument("--print-config", action="store_true", help="print the settings in force as TOML, and where each comes from, and end")
     made.add_argument("--announce", action="store_true", help="print one line of JSON with address and pid when requests can come")
     made.add_argument("--exit-with-parent", action="store_true", help="drain and exit when stdin ends")
-    made.add_argument(
-        "--evaluator",
-        choices=get_args(Evaluator),
-        default=defaults.evaluator,
-        help="what evaluates where a request does not say; reference: nothing is compiled (default %(default)s)",
-    )
-    made.add_argument(
-        "--cache-dir",
-        metavar="DIR",
-        help="where compiled code is kept; empty: in memory only (default: $SUMGRAD_CACHE, or the user's cache directory)",
-    )
-    made.add_argument(
-        "--metrics-address", metavar="HOST:PORT", help="serve metrics and the page for people over HTTP there; port 0 picks a free one"
-    )
-    made.add_argument(
-        "--log-format", choices=get_args(LogFormat), default=defaults.log_format, help="how to log on stderr (default %(default)s)"
-    )
-    made.add_argument(
-        "--log-level", choices=get_args(LogLevel), default=defaults.log_level, help="the least that is logged (default %(default)s)"
-    )
-    limits = made.add_argument_group("limits", "errors about a limit name it like this; settings.py says more")
-    for name in LIMITS + TIMES:
-        limits.add_argument(flag(name), type=int if name in LIMITS else float, default=getattr(defaults, name), help="default %(default)s")
+    made.add_argument("--ignore-environment", action="store_true", help="flags only: no environment variables and no file")
+    _add_settings(made)
     return made
 
 
-def flag(name: str) -> str:
-    """The flag of a setting."""
-    return f"--{name.replace('_', '-')}"
+def _add_settings(made: argparse.ArgumentParser) -> None:
+    limits = made.add_argument_group("limits and times", "errors about a limit name it like this, with underscores")
+    defaults, says = Settings(), meanings()
+    for name in NAMES:
+        default = getattr(defaults, name)
+        shown = "" if default is None else f"(default {str(default).lower() if isinstance(default, bool) else default})"
+        group = limits if name.startswith("max_") or name.endswith("_seconds") else made
+        said = " ".join(f"{says.get(name, '')} {shown}".replace("`", "").replace("%", "%%").split())
+        group.add_argument(flag(name), default=argparse.SUPPRESS, help=said, **_form(name))
 
 
-def settings_of(arguments: argparse.Namespace) -> Settings:
-    """The settings in these arguments. Raises ValueError with what is wrong and what to do."""
-    names = {field.name for field in dataclasses.fields(Settings)}
-    settings = Settings(**{name: value for name, value in vars(arguments).items() if name in names})
-    check_address(settings.address)
-    if not settings.insecure and not is_loopback(settings.address):
-        raise ValueError(
-            f"--address {settings.address} can be reached from other machines, and there is no encryption: "
-            "listen on 127.0.0.1, or add --insecure if the network is yours alone"
-        )
-    if settings.workers < 1:
-        raise ValueError(f"--workers must be at least 1, not {settings.workers}")
-    for name in LIMITS:
-        if getattr(settings, name) < 1:
-            raise ValueError(f"{flag(name)} must be at least 1, not {getattr(settings, name)}")
-    for name in ("grace", *TIMES):
-        if not 0.0 <= getattr(settings, name) < math.inf:
-            raise ValueError(f"{flag(name)} must be a number of seconds, not {getattr(settings, name)}")
-    return settings
+def _form(name: str) -> dict[str, Any]:
+    hint = HINTS[name]
+    if hint is bool:
+        return {"action": argparse.BooleanOptionalAction}
+    if get_origin(hint) is Literal:
+        return {"choices": get_args(hint)}
+    return {"metavar": {int: "N", float: "SECONDS"}.get(hint, name.rpartition("_")[2].upper())}
 
 
-def check_address(address: str) -> None:
-    """Raises ValueError unless this is "host:port" or "unix:path": gRPC would take a port modulo 65536."""
-    host, _, port = address.rpartition(":")
-    if not address.startswith("unix:") and not (host and port.isdecimal() and int(port) < 65536):
-        raise ValueError(f"--address {address} is none: give host:port, with a port from 0 (any that is free) to 65535")
+def configured_by(arguments: argparse.Namespace, environ: Mapping[str, str]) -> Configured:
+    """The settings of these arguments and this environment. Raises ConfigError with what is wrong and what to do."""
+    flags = {name: value for name, value in vars(arguments).items() if name in NAMES}
+    return configured(flags, {} if arguments.ignore_environment else environ, arguments.config)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a server; the exit code is 0 after a drain, 1 if it couldn't start and 2 for wrong flags."""
+    """Runs a server; the exit code is 0 after a drain, 1 if it couldn't start and 2 for wrong settings."""
     flags = parser()
     arguments = flags.parse_args(argv)
     try:
-        settings = settings_of(arguments)
-    except ValueError as error:
+        found = configured_by(arguments, os.environ)
+    except ConfigError as error:
         flags.error(str(error))
+    if arguments.print_config:
+        print(found.toml(), end="")
+        return 0
+    return _serve(found.settings, announce=arguments.announce, exit_with_parent=arguments.exit_with_parent)
+
+
+def _serve(settings: Settings, *, announce: bool, exit_with_parent: bool) -> int:
     logs.configure(settings.log_format, settings.log_level)
     try:
-        from .app import App, StartError, announcement, greeting  # after the flags are good: this brings gRPC
+        from .app import App, StartError, announcement, greeting  # after the settings are good: this brings gRPC
     except ModuleNotFoundError as error:
         print(f'sumgrad serve needs {error.name}: pip install "sumgrad[server]"', file=sys.stderr)
         return EXIT_NOT_STARTED
+    say = announcement if announce else greeting
 
     async def serve() -> None:
-        announce = announcement if arguments.announce else greeting
-        await App(settings).run(lambda address, metrics: print(announce(address, metrics), flush=True), arguments.exit_with_parent)
+        await App(settings).run(lambda address, metrics: print(say(address, metrics), flush=True), exit_with_parent)
 
     try:
         asyncio.run(serve())

@@ -19,6 +19,7 @@ from grpc_reflection.v1alpha import reflection
 from . import service
 from .addresses import is_loopback
 from .executor import ProcessExecutor
+from .gate import Gate, reflection_handler
 from .graphs import GraphStore
 from .observe.health import tell, watch
 from .observe.observation import Observation
@@ -26,6 +27,7 @@ from .observe.view import Stores, View
 from .pool import Pool
 from .resident import NoDatasets
 from .rpc import Activity, Host
+from .security import Security
 from .settings import Settings
 from .status_method import StatusMethod
 
@@ -34,6 +36,8 @@ log = logging.getLogger(__name__)
 STDIN = 0
 SERVICES = ("", service.NAME)
 """Whose health is told."""
+FOR_EVER = 2**31 - 1
+"""For gRPC, in milliseconds."""
 LAST_SECONDS = 1.0
 """For telling clients that their requests were given up."""
 
@@ -57,21 +61,36 @@ def grpc_options(settings: Settings) -> list[tuple[str, int]]:
         ("grpc.http2.min_ping_interval_without_data_ms", 1000),
         ("grpc.http2.min_recv_ping_interval_without_data_ms", 500),
         ("grpc.http2.max_ping_strikes", 0),
+        # And this end asks too: what a client wanted that vanished without a word is given up, and its connection closed.
+        ("grpc.keepalive_time_ms", _milliseconds(settings.keepalive_seconds)),
+        ("grpc.keepalive_timeout_ms", _milliseconds(settings.keepalive_seconds)),
+        ("grpc.server_handshake_timeout_ms", _milliseconds(settings.handshake_seconds)),
+        ("grpc.max_concurrent_streams", settings.max_connection_calls),
     ]
+
+
+def _milliseconds(seconds: float) -> int:
+    """As gRPC takes it; 0 is for ever."""
+    return min(int(1000 * seconds), FOR_EVER) or FOR_EVER
 
 
 class App:
     """A server: workers first, then gRPC; and on the way down the other way round."""
 
     def __init__(self, settings: Settings) -> None:
+        """Raises StartError if certificates or tokens can't be used."""
         self._settings = settings
+        try:
+            self._security = Security.of(settings)
+        except ValueError as error:
+            raise StartError(str(error)) from error
         self._pool = Pool(settings)
         self._graphs = GraphStore(settings.max_graphs, settings.max_graph_bytes)
         self._view = View(settings, self._pool, Stores(self._graphs.stored, list, self._graphs.find))
         self._observation = Observation(self._view)
         self._health = health.aio.HealthServicer()
         self._activity = Activity()
-        self._host = Host(settings, self._activity, observer=self._observation)
+        self._host = Host(settings, self._activity, self._security.authenticator, self._observation)
         self._stop = asyncio.Event()
 
     async def run(self, announce: Announce, exit_with_parent: bool = False) -> None:
@@ -109,7 +128,8 @@ class App:
         if address.startswith("unix:"):
             raise StartError(f"can't serve metrics on {address}: give host:port")
         try:
-            return await self._observation.serve(address, self._host.authenticator, local=is_loopback(address), context=None)
+            context = self._security.context()
+            return await self._observation.serve(address, self._security.authenticator, local=is_loopback(address), context=context)
         except OSError as error:
             raise StartError(f"can't serve metrics on {address}: {error}") from error
 
@@ -135,11 +155,15 @@ class App:
         server = grpc.aio.server(options=grpc_options(self._settings))
         methods = service.Service(self._settings, ProcessExecutor(self._pool, self._settings), self._graphs, NoDatasets())
         handlers = methods.handlers(self._host) | StatusMethod(self._view).handlers(self._host)
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service.NAME, handlers),))
+        server.add_generic_rpc_handlers(
+            (
+                Gate(service.NAME, handlers, self._host),
+                reflection_handler((service.NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), self._host),
+            )
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
-        reflection.enable_server_reflection((service.NAME, health.SERVICE_NAME, reflection.SERVICE_NAME), server)
         try:
-            port = server.add_insecure_port(self._settings.address)
+            port = self._security.add_port(server, self._settings.address)
         except RuntimeError as error:
             raise StartError(f"can't listen on {self._settings.address}: {error}") from error
         return server, port

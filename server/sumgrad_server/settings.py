@@ -34,8 +34,11 @@ class Settings:
     """What `python -m sumgrad_server` can be told. Sizes are in bytes, times in seconds."""
 
     address: str = "127.0.0.1:50051"
+    """Where to listen: host:port or unix:path; port 0 picks a free one."""
     insecure: bool = False
+    """Listen where other machines reach it, although there is no encryption or there are no tokens."""
     workers: int = field(default_factory=cores)
+    """Worker processes; by default one a core."""
     evaluator: Evaluator = "auto"
     """What evaluates where a request does not say; "reference": compiled code is refused."""
     cache_dir: str | None = None
@@ -53,7 +56,9 @@ class Settings:
     metrics_address: str | None = None
     """Where to serve metrics and the page for people over HTTP; None: nowhere."""
     log_format: LogFormat = "text"
+    """How to log on stderr."""
     log_level: LogLevel = "info"
+    """The least that is logged."""
     grace: float = 8.0
     """How long running requests may go on after SIGTERM. Docker kills 10 seconds after it."""
 

@@ -16,7 +16,6 @@ from sumgrad_engine.errors import GraphError, InputError
 from sumgrad_engine.program import Layout
 from sumgrad_engine.trace import trace
 from sumgrad_server import settings as settings_module
-from sumgrad_server.__main__ import is_loopback, main, parser, settings_of
 from sumgrad_server.executor import MAX_ROWS_BYTES, MAX_SHARD_BLOCKS, MAX_SHARDS, objective_layout, shard_blocks
 from sumgrad_server.faults import UnknownGraphError
 from sumgrad_server.graphs import GraphStore, StoredGraph, graph_id
@@ -129,49 +128,6 @@ def test_only_much_work_goes_to_a_thread() -> None:
     assert asyncio.run(unblocking(INLINE_BYTES + 1, threading.get_ident)) != here
 
 
-@pytest.mark.parametrize(
-    ("address", "loopback"),
-    [
-        ("127.0.0.1:0", True),
-        ("127.8.8.8:1", True),
-        ("localhost:50051", True),
-        ("[::1]:50051", True),
-        ("unix:/tmp/socket", True),
-        ("0.0.0.0:50051", False),
-        ("[::]:50051", False),
-        ("10.0.0.1:1", False),
-        ("example.com:1", False),
-        (":50051", False),
-    ],
-)
-def test_loopback_is_known(address: str, loopback: bool) -> None:
-    """Only addresses that no other machine reaches count as loopback."""
-    assert is_loopback(address) is loopback
-
-
-@pytest.mark.parametrize(
-    ("flags", "said"),
-    [
-        (["--address", "0.0.0.0:1"], "--insecure"),
-        (["--workers", "0"], "--workers must be at least 1"),
-        (["--max-queue", "0"], "--max-queue must be at least 1"),
-        (["--max-nodes", "many"], "--max-nodes"),
-    ],
-)
-def test_wrong_flags_are_explained(flags: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """A wrong flag ends with 2 and says what to do."""
-    with pytest.raises(SystemExit) as ended:
-        main(flags)
-    assert ended.value.code == 2
-    assert said in capsys.readouterr().err
-
-
-def test_flags_become_settings() -> None:
-    """Every limit has its flag."""
-    settings = settings_of(parser().parse_args(["--address", "0.0.0.0:7", "--insecure", "--workers", "3", "--max-queue", "9"]))
-    assert (settings.address, settings.workers, settings.max_queue) == ("0.0.0.0:7", 3, 9)
-
-
 def test_container_limit_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A container's memory limit is the machine's, where it is less."""
     limit = tmp_path / "memory.max"
@@ -181,22 +137,3 @@ def test_container_limit_counts(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert settings_module.memory_bytes() == machine
     limit.write_text("1000000\n")
     assert settings_module.memory_bytes() == 1_000_000
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        ["--address", "127.0.0.1:99999"],
-        ["--address", "127.0.0.1"],
-        ["--address", "127.0.0.1:http"],
-        ["--grace", "-1"],
-        ["--retry-seconds", "nan"],
-        ["--cancel-seconds", "inf"],
-    ],
-)
-def test_flags_that_make_no_sense(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
-    """A port beyond 65535 would be another port, a negative time no time: each is refused by its flag."""
-    with pytest.raises(SystemExit) as left:
-        main(wrong)
-    assert left.value.code == 2
-    assert wrong[0] in capsys.readouterr().err
