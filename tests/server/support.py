@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -218,12 +218,15 @@ class Client:
 
 
 class Server:
-    """`python -m sumgrad_server` on a free loopback port."""
+    """`python -m sumgrad_server` on a free loopback port. `prefix` is a command that runs it, `environ` what it finds beside our environment."""
 
-    def __init__(self, *flags: str, stdin: int = subprocess.DEVNULL) -> None:
+    def __init__(
+        self, *flags: str, stdin: int = subprocess.DEVNULL, prefix: Sequence[str] = (), environ: Mapping[str, str] | None = None
+    ) -> None:
         self.log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the server
-        command = [sys.executable, "-m", "sumgrad_server", "--address", "127.0.0.1:0", "--announce", *flags]
-        self.process = subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=self.log)
+        command = [*prefix, sys.executable, "-m", "sumgrad_server", "--address", "127.0.0.1:0", "--announce", *flags]
+        environment = {**os.environ, **(environ or {})}
+        self.process = subprocess.Popen(command, stdin=stdin, stdout=subprocess.PIPE, stderr=self.log, env=environment)
         assert self.process.stdout is not None
         line = self.process.stdout.readline()
         assert line, self.said()
