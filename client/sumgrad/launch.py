@@ -28,6 +28,11 @@ def server_command(flags: Sequence[str]) -> list[str]:
     return [sys.executable, "-m", _MODULE, *flags]
 
 
+def tools_command(name: str, flags: Sequence[str]) -> list[str]:
+    """The command that runs one of the server package's tools."""
+    return [sys.executable, "-m", f"{_MODULE}.tools", name, *flags]
+
+
 def server_environment() -> dict[str, str]:
     """The environment of this process, with malloc told to keep large blocks.
 
@@ -55,6 +60,7 @@ class ServerProcess:
         if workers < 1:
             raise ValueError(f"a server needs at least one worker, not workers={workers}")
         flags = ["--address", "127.0.0.1:0", "--workers", str(workers), "--evaluator", evaluator, "--announce", "--exit-with-parent"]
+        flags.append("--ignore-environment")  # which may be for another server, that others reach
         # The log lives as long as the server: a pipe that nobody reads would block it.
         log = tempfile.TemporaryFile()  # noqa: SIM115
         process = subprocess.Popen(  # noqa: S603 - our own command

@@ -7,6 +7,7 @@ The file has these hashes and no token. It is written in one piece and read agai
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import hmac
 import json
@@ -18,7 +19,7 @@ import secrets
 import stat
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, get_args
@@ -150,8 +151,39 @@ class TokenFile:
         if mode & 0o077:
             raise TokenFileError(f"{self.path} can be read or written by others (mode {stat.S_IMODE(mode):04o}): chmod 600 {self.path}")
 
-    def write(self, entries: Iterable[Entry]) -> None:
-        """Puts these in its place, all or nothing. Raises OSError."""
+    def add(self, entry: Entry) -> None:
+        """Adds a token, to a new file if there is none. Raises TokenFileError, OSError."""
+        with self._locked():
+            entries = self.read() if self.path.exists() else ()
+            if entry.name in {other.name for other in entries}:
+                raise TokenFileError(f"{self.path} has a token of {entry.name!r}: revoke it, or choose another name")
+            if len(entries) >= MAX_TOKENS:
+                raise TokenFileError(f"{self.path} has {MAX_TOKENS} tokens, which is the most: revoke some")
+            self._write((*entries, entry))
+
+    def remove(self, name: str) -> None:
+        """Removes a token. Raises TokenFileError, OSError."""
+        with self._locked():
+            entries = self.read()
+            left = tuple(entry for entry in entries if entry.name != name)
+            if len(left) == len(entries):
+                raise TokenFileError(
+                    f"{self.path} has no token of {name!r}; there are: {', '.join(entry.name for entry in entries) or 'none'}"
+                )
+            self._write(left)
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Alone among those who write. The folder is locked: the file is another one after each change."""
+        folder = os.open(self.path.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(folder)
+
+    def _write(self, entries: Iterable[Entry]) -> None:
+        """Puts these in its place, all or nothing, under the owner that it had."""
         text = json.dumps({"version": VERSION, "tokens": [asdict(entry) for entry in entries]}, indent=1) + "\n"
         descriptor, temporary = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.name}-")  # mode 0600
         try:
@@ -159,6 +191,9 @@ class TokenFile:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
+                with contextlib.suppress(FileNotFoundError):
+                    was = os.stat(self.path)
+                    os.fchown(file.fileno(), was.st_uid, was.st_gid)
             os.replace(temporary, self.path)
         except BaseException:
             with contextlib.suppress(OSError):

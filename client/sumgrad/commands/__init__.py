@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from . import bench, demo, graph, health, serve
+from . import bench, certs, demo, graph, health, serve, tokens
 from .command import Command
 
 __all__ = ["COMMANDS", "Command"]
 
-COMMANDS: tuple[Command, ...] = (serve.COMMAND, demo.COMMAND, bench.COMMAND, health.COMMAND, graph.COMMAND)
+COMMANDS: tuple[Command, ...] = (serve.COMMAND, demo.COMMAND, bench.COMMAND, health.COMMAND, graph.COMMAND, certs.COMMAND, tokens.COMMAND)
