@@ -377,6 +377,8 @@ def test_a_chart_lies_in_its_picture() -> None:
         (page.duration(0.4), "0\N{NO-BREAK SPACE}s"),
         (page.duration(3725), "1\N{NO-BREAK SPACE}h 2\N{NO-BREAK SPACE}min"),
         (page.duration(90_000), "1\N{NO-BREAK SPACE}d 1\N{NO-BREAK SPACE}h"),
+        (page.brief(0.31), "0.3\N{NO-BREAK SPACE}s"),
+        (page.brief(60), "1\N{NO-BREAK SPACE}min"),
         (page.milliseconds(0.1234), "0.12"),
         (page.milliseconds(12.34), "12.3"),
         (page.milliseconds(12345.0), "12,345"),

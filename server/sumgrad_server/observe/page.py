@@ -146,7 +146,7 @@ def _few(names: Sequence[str], count: int | None = None) -> str:
 
 def _environment() -> Environment:
     made = Environment(loader=PackageLoader(__package__), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    made.filters |= {"bytes": in_bytes, "amount": amount, "duration": duration, "milliseconds": milliseconds}
+    made.filters |= {"bytes": in_bytes, "amount": amount, "duration": duration, "brief": brief, "milliseconds": milliseconds}
     return made
 
 
@@ -181,6 +181,11 @@ def duration(seconds: float) -> str:
             found.append(f"{left // size}\N{NO-BREAK SPACE}{unit}")
             left %= size
     return " ".join(found[:2])
+
+
+def brief(seconds: float) -> str:
+    """A time for people that may be short: 0.3 s."""
+    return f"{seconds:.1f}\N{NO-BREAK SPACE}s" if seconds < 60.0 else duration(seconds)
 
 
 def milliseconds(value: float) -> str:
