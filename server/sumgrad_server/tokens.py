@@ -142,7 +142,7 @@ class TokenFile:
             raise TokenFileError(f"can't read {self.path}: {error.strerror}; `sumgrad tokens create` makes it") from error
         except TokenFileError:
             raise
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise TokenFileError(f"{self.path} is no file of tokens: {error}") from error
 
     def _check_mode(self, mode: int) -> None:
