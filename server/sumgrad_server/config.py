@@ -111,9 +111,10 @@ def from_environment(environ: Mapping[str, str]) -> dict[str, Any]:
     for name in sorted(environ):
         if name.startswith(PREFIX) and name not in VARIABLES and name not in OTHERS:
             # Names that nobody took for a setting's pass: Kubernetes, for one, sets SUMGRAD_SERVICE_HOST for a service of that name.
-            near = difflib.get_close_matches(name.removeprefix(PREFIX), [known.removeprefix(PREFIX) for known in VARIABLES], cutoff=SIMILAR)
-            if near or name.startswith(f"{PREFIX}MAX_"):
-                raise ConfigError(f"{name} is no setting{_meant([PREFIX + one for one in near], sorted(VARIABLES))}")
+            bare = name.removeprefix(PREFIX).removeprefix("SERVER_").lower()
+            near = difflib.get_close_matches(bare, NAMES, cutoff=SIMILAR)
+            if near or bare.startswith("max_"):
+                raise ConfigError(f"{name} is no setting{_meant([variable(one) for one in near], sorted(VARIABLES))}")
     return {name: parsed(name, environ[key], key) for key, name in VARIABLES.items() if key in environ}
 
 
