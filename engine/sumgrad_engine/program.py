@@ -227,12 +227,17 @@ def check_kernel_memory(kernel: Kernel, limit: str, allowed: int) -> None:
 
 def finish(layout: Layout, total: Vector, penalty: Vector | None, samples: int, mean: bool, evaluator: str) -> Result:
     """The result of a sum over samples, averaged if `mean`, plus the penalty once."""
-    if mean or penalty is not None:
-        with np.errstate(all="ignore"):
-            total = total / samples if mean else total
-            total = total if penalty is None else total + penalty
-    value, metrics, grads = layout.unpack(total)
+    value, metrics, grads = layout.unpack(reduced(total, penalty, samples, mean))
     return Result(value, grads, metrics, samples, evaluator)
+
+
+def reduced(total: Vector, penalty: Vector | None, samples: int, mean: bool) -> Vector:
+    """A sum over samples, averaged if `mean`, plus the penalty once."""
+    if not mean and penalty is None:
+        return total
+    with np.errstate(all="ignore"):
+        total = total / samples if mean else total
+        return total if penalty is None else total + penalty
 
 
 @paused_collector()
@@ -413,5 +418,6 @@ __all__ = [
     "conform",
     "finish",
     "gradient_layout",
+    "reduced",
     "wanted_names",
 ]

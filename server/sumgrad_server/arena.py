@@ -15,6 +15,7 @@ import os
 import tempfile
 import weakref
 from collections import OrderedDict
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -60,6 +61,8 @@ class Arena:
     def __init__(self, nbytes: int) -> None:
         self.id = next(segment_ids)
         self.nbytes = nbytes
+        self.holds: bytes | None = None  # what was laid out here last
+        self.views: list[npt.NDArray[Any]] = []  # and its arrays
         self.fd = _anonymous_file(self.name)
         self._close = weakref.finalize(self, os.close, self.fd)
         try:
@@ -72,7 +75,7 @@ class Arena:
     def close(self) -> None:
         """Gives up this process's hold now. The mapping itself goes with the last array that looks into it."""
         self._close()
-        self.bytes = np.empty(0, np.uint8)
+        self.bytes, self.holds, self.views = np.empty(0, np.uint8), None, []
 
 
 def attach(fd: int, nbytes: int, *, writable: bool = True) -> npt.NDArray[np.uint8]:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from sumgrad_engine.blocks import block_count, tree_sum
 from sumgrad_engine.errors import GraphError, InputError
+from sumgrad_engine.layout import Layout, Vector
 from sumgrad_engine.options import DEFAULT, Options
-from sumgrad_engine.program import Layout, Result, check_arrays, finish
+from sumgrad_engine.program import Result, check_arrays, reduced
 from sumgrad_engine.types import Array, DType
 
 from .arena import attach
@@ -22,7 +23,7 @@ from .pool import Job, Order, Pool, SharedGraph
 from .recent import Recent
 from .resident import ColumnFile, Rows
 from .settings import Settings
-from .tasks import FIRST_ROW, Backward, Column, Describe, Evaluate, Gradient, Inputs, Memory, Packer, Signature, Slot, pickled
+from .tasks import Backward, Column, Describe, Evaluate, Gradient, Inputs, Packer, Signature, Slot, pickled
 from .threads import unblocking
 
 DESCRIBE, BACKWARD = pickled(Describe()), pickled(Backward())
@@ -75,6 +76,22 @@ class EvaluateCall:
     asker: Asker = Asker()
 
 
+@dataclass(frozen=True, eq=False)
+class Sum:
+    """The answer to a GradientCall: one vector of value, metrics and gradients."""
+
+    layout: Layout
+    vector: Vector
+    count: int
+    evaluator: str
+
+    @property
+    def result(self) -> Result:
+        """Value, gradients and metrics apart."""
+        value, metrics, grads = self.layout.unpack(self.vector)
+        return Result(value, grads, metrics, self.count, self.evaluator)
+
+
 AnyCall: TypeAlias = GradientCall | EvaluateCall
 
 
@@ -84,7 +101,7 @@ class Executor(Protocol):
     async def describe(self, graph: SharedGraph, asker: Asker) -> Signature:
         """Checks a graph, which may be hostile."""
 
-    async def gradient(self, graph: StoredGraph, call: GradientCall) -> Result:
+    async def gradient(self, graph: StoredGraph, call: GradientCall) -> Sum:
         """Sums value, gradient and metrics over samples."""
 
     def evaluate(self, graph: StoredGraph, call: EvaluateCall) -> AbstractAsyncContextManager[Columns]:
@@ -131,15 +148,20 @@ class ProcessExecutor:
         async with self._pool.run(Order(graph, BACKWARD, client=asker.client, most=asker.most)) as job:
             return await unblocking(job.values[0][2], _handed_bytes, job)
 
-    async def gradient(self, graph: StoredGraph, call: GradientCall) -> Result:
+    async def gradient(self, graph: StoredGraph, call: GradientCall) -> Sum:
         """See Executor."""
         samples = self._sample_count(graph.signature, call)
         work = (graph.shared.ref.id, call.wrt, call.options)
         size = self._shard_blocks(work, samples, call.options.debug, 8 * graph.signature.width)
         plan = self._plan(graph, call, samples, size, gradient_plan)
-        async with self._pool.run(self._order(graph, plan, call)) as job:
+        job = await self._pool.submit(self._order(graph, plan, call))
+        try:
             self._learn(work, samples, job)
-            return await unblocking(plan.answer_bytes, _combine, job.memory, plan, samples, call.mean, job.values[0])
+            vector = await unblocking(plan.answer_bytes, _combine, job.views[-1], plan.shards, samples, call.mean)
+        finally:
+            self._pool.close(job)
+        assert plan.layout is not None
+        return Sum(plan.layout, vector, samples, job.values[0])
 
     @asynccontextmanager
     async def evaluate(self, graph: StoredGraph, call: EvaluateCall) -> AsyncIterator[Columns]:
@@ -150,7 +172,7 @@ class ProcessExecutor:
         plan = self._plan(graph, call, samples, size, evaluate_plan)
         async with self._pool.run(self._order(graph, plan, call)) as job:
             self._learn(work, samples, job)
-            yield {slot.name: slot.view(job.memory) for slot in plan.answers}, job.values[0]
+            yield {slot.name: view for slot, view in zip(plan.slots, job.views, strict=True) if slot in plan.answers}, job.values[0]
 
     def _plan(self, graph: StoredGraph, call: AnyCall, samples: int, size: int, make: Callable[..., Plan]) -> Plan:
         files = _files(graph.signature, call)
@@ -160,7 +182,9 @@ class ProcessExecutor:
 
     def _order(self, graph: StoredGraph, plan: Plan, call: AnyCall) -> Order:
         files = _files(graph.signature, call)
-        return Order(graph.shared, plan.task, plan.shards, plan.nbytes, partial(plan.fill, call), files, call.asker.client, call.asker.most)
+        first, asker = call.rows.first if call.rows else 0, call.asker
+        write = partial(_write, plan, call)
+        return Order(graph.shared, plan.task, plan.shards, plan.nbytes, plan.slots, write, first, files, asker.client, asker.most)
 
     def _shard_blocks(self, work: tuple[Any, ...], samples: int, debug: bool, row_bytes: int = 0) -> int:
         blocks = block_count(samples)
@@ -176,10 +200,29 @@ class ProcessExecutor:
         self._paces.put(work, pace if known is None else known + PACE_WEIGHT * (pace - known))
 
     def _sample_count(self, signature: Signature, call: AnyCall) -> int:
-        inputs = call.inputs if call.rows is None else _phantoms(signature, call.rows)
-        samples = check_arrays(signature.leaves, call.parameters, inputs)
+        samples = _plain_count(signature, call)
+        if samples is None:
+            samples = check_arrays(signature.leaves, call.parameters, call.inputs if call.rows is None else _phantoms(signature, call.rows))
         within(self._settings.max_samples, "max_samples", samples, "number of samples")
         return samples
+
+
+def _plain_count(signature: Signature, call: AnyCall) -> int | None:
+    """The number of samples sent along, if all arrays are just what is expected; None leaves it to the checks that say what is wrong."""
+    parameters, inputs = signature.expected
+    if call.rows or len(call.parameters) != len(parameters) or not inputs or len(call.inputs) != len(inputs):
+        return None
+    for name, shape, kind in parameters:
+        array = call.parameters.get(name)
+        if array is None or array.shape != shape or array.dtype.kind != kind:
+            return None
+    first = call.inputs.get(inputs[0][0])
+    samples = len(first) if first is not None and first.ndim else 0
+    for name, shape, kind in inputs:
+        array = call.inputs.get(name)
+        if array is None or array.shape != (samples, *shape) or array.dtype.kind != kind:
+            return None
+    return samples or None
 
 
 def _files(signature: Signature, call: AnyCall) -> tuple[ColumnFile, ...]:
@@ -211,7 +254,7 @@ def objective_layout(signature: Signature, wrt: Sequence[str] | None) -> Layout:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """What all calls of a kind have in common: where their arrays lie, the task for the workers."""
+    """What all calls of a kind have in common: where their arrays lie (parameters, inputs or indices of rows, answers), and the workers' task."""
 
     task: bytes
     shards: int
@@ -222,20 +265,22 @@ class Plan:
     answer_bytes: int
     layout: Layout | None = None
 
-    def fill(self, call: AnyCall, memory: Memory) -> None:
-        """Copies the call's arrays to their places: one copy, which converts too."""
-        _fill(self.parameters, call.parameters, memory)
-        _fill(self.inputs.slots, call.inputs, memory)
-        if call.rows is not None:
-            memory[FIRST_ROW].view(np.int64)[0] = call.rows.first
-        if self.inputs.indices is not None and call.rows is not None and call.rows.indices is not None:
-            np.copyto(self.inputs.indices.view(memory), call.rows.indices)
+    @cached_property
+    def slots(self) -> tuple[Slot, ...]:
+        """All of them, in order."""
+        indices = () if self.inputs.indices is None else (self.inputs.indices,)
+        return (*self.parameters, *self.inputs.slots, *indices, *self.answers)
 
 
 @np.errstate(over="ignore")  # what f32 can't hold is infinite
-def _fill(slots: tuple[Slot, ...], arrays: Mapping[str, Array], memory: Memory) -> None:
-    for slot in slots:
-        np.copyto(slot.view(memory), arrays[slot.name], casting="same_kind")
+def _write(plan: Plan, call: AnyCall, views: list[Array]) -> None:
+    """Copies the call's arrays to their places: one copy, which converts too."""
+    given = [call.parameters[slot.name] for slot in plan.parameters]
+    given += [call.inputs[slot.name] for slot in plan.inputs.slots]
+    if call.rows is not None and call.rows.indices is not None:
+        given.append(call.rows.indices)
+    for view, array in zip(views, given, strict=False):
+        np.copyto(view, array, casting="same_kind")
 
 
 def gradient_plan(signature: Signature, call: GradientCall, samples: int, size: int) -> Plan:
@@ -277,12 +322,10 @@ def numpy_type(dtype: DType, options: Options) -> np.dtype[Any]:
     return np.dtype(np.float32) if dtype is DType.FLOAT and options.precision == "f32" else dtype.numpy
 
 
-def _combine(memory: Memory, plan: Plan, samples: int, mean: bool, evaluator: str) -> Result:
-    assert plan.layout is not None
-    rows = plan.answers[0].view(memory)
-    penalty = rows[plan.shards] if len(rows) > plan.shards else None
-    total = rows[0].copy() if plan.shards == 1 else tree_sum(list(rows[: plan.shards]))
-    return finish(plan.layout, total, penalty, samples, mean, evaluator)
+def _combine(rows: Array, shards: int, samples: int, mean: bool) -> Vector:
+    penalty = rows[shards] if len(rows) > shards else None
+    total = rows[0].copy() if shards == 1 else tree_sum(list(rows[:shards]))
+    return reduced(total, penalty, samples, mean)
 
 
 def _handed_bytes(job: Job) -> tuple[bytes, bytes]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
+from sumgrad_engine.types import Array
 
 from . import dispatch
 from .arena import Arena, ArenaPool
@@ -25,7 +26,7 @@ from .faults import BusyError, DrainingError, WorkersLostError, out_of_memory
 from .pulse import Pulse
 from .resident import ColumnFile
 from .settings import Settings
-from .tasks import CANCEL_FLAG, HEADER, STARVED, Cost, Done, Failed, GraphRef, Hello, Map, Memory, Ready, Run
+from .tasks import CANCEL_FLAG, FIRST_ROW, FIRST_ROW_OFFSET, HEADER, STARVED, Cost, Done, Failed, GraphRef, Hello, Map, Ready, Run, Slot
 from .threads import in_thread, unblocking
 
 log = logging.getLogger(__name__)
@@ -57,13 +58,18 @@ class SharedGraph:
 
 @dataclass(frozen=True, eq=False)
 class Order:
-    """Work for the pool. `nbytes` is what the task's slots need, `fill` writes what goes in; `most` is how many jobs its client may have."""
+    """Work for the pool: a task, and where in an arena of `nbytes` its arrays lie. `write` gets views of them, and writes what goes in.
+
+    `first_row` is that of a dataset's rows; `most` is how many jobs the client may have.
+    """
 
     graph: SharedGraph
-    task: bytes  # pickled
+    task: bytes  # pickled; the same object for the same task
     shards: int = 1
     nbytes: int = HEADER
-    fill: Callable[[Memory], None] = lambda memory: None
+    slots: tuple[Slot, ...] = ()
+    write: Callable[[list[Array]], None] = lambda views: None
+    first_row: int = 0
     columns: tuple[ColumnFile, ...] = ()
     client: str = ""
     most: int | None = None
@@ -73,6 +79,7 @@ class Order:
 class Job:
     """A task on its way. `values` has what each shard answered beside what it wrote to the arena."""
 
+    number: int
     graph: SharedGraph
     arena: Arena
     columns: tuple[ColumnFile, ...]
@@ -84,9 +91,9 @@ class Job:
     handed: dict[int, list[int]] = field(default_factory=dict)  # descriptors that came with the values
 
     @property
-    def memory(self) -> Memory:
-        """The arena's bytes."""
-        return self.arena.bytes
+    def views(self) -> list[Array]:
+        """The arrays in the task's slots."""
+        return self.arena.views
 
     def close_handed(self) -> None:
         """Closes descriptors that nobody took."""
@@ -216,30 +223,43 @@ class Pool:
 
     @asynccontextmanager
     async def run(self, order: Order) -> AsyncIterator[Job]:
-        """A job that is done, for reading.
-
-        Leaving the context, or being cancelled before, gives the memory back as soon as no worker touches it. Raises what the shards raise,
-        BusyError, DrainingError, WorkersLostError.
-        """
-        job = await self._prepare(order)
-        number = next(self._numbers)
-        self._jobs[number] = job
-        most = order.most if order.most is not None else self._settings.max_client_queue
-        self._feed(dispatch.Submit(number, order.shards, order.client, most))
+        """A job that is done, for reading. Leaving the context closes it. See `submit`."""
+        job = await self.submit(order)
         try:
-            await job.finished
             yield job
         finally:
-            self._feed(dispatch.Close(number))
+            self.close(job)
+
+    async def submit(self, order: Order) -> Job:
+        """A job that is done, for reading, and then to be closed.
+
+        Being cancelled closes it before, and its memory comes back as soon as no worker touches it. Raises what the shards raise, BusyError,
+        DrainingError, WorkersLostError.
+        """
+        job = await self._prepare(order)
+        self._jobs[job.number] = job
+        most = order.most if order.most is not None else self._settings.max_client_queue
+        self._feed(dispatch.Submit(job.number, order.shards, order.client, most))
+        try:
+            await job.finished
+        except BaseException:
+            self.close(job)
+            raise
+        return job
+
+    def close(self, job: Job) -> None:
+        """The job's memory is needed no more."""
+        self._feed(dispatch.Close(job.number))
 
     async def _prepare(self, order: Order) -> Job:
         arena = await self._arenas.acquire(order.nbytes + len(order.task))
         try:
-            await unblocking(order.nbytes, _fill, arena.bytes, order)
+            await unblocking(order.nbytes, _fill, arena, order)
         except BaseException:
             self._arenas.release(arena)
             raise
-        return Job(order.graph, arena, order.columns, order.nbytes, len(order.task), self._loop.create_future())
+        number = next(self._numbers)
+        return Job(number, order.graph, arena, order.columns, order.nbytes, len(order.task), self._loop.create_future())
 
     def _feed(self, event: dispatch.Event) -> None:
         self._obey(self._dispatcher.handle(event))
@@ -312,7 +332,7 @@ class Pool:
             finished.set_exception(error)
 
     def _interrupt(self, interrupt: dispatch.Interrupt) -> None:
-        self._jobs[interrupt.job].memory[CANCEL_FLAG] = 1
+        self._jobs[interrupt.job].arena.bytes[CANCEL_FLAG] = 1
         self._loop.call_later(self._settings.cancel_seconds, self._feed, dispatch.Overdue(interrupt.job))
 
     def _release(self, release: dispatch.Release) -> None:
@@ -424,10 +444,15 @@ class Pool:
         self._feed(dispatch.WorkerLost(worker))
 
 
-def _fill(memory: Memory, order: Order) -> None:
-    memory[:HEADER] = 0
-    order.fill(memory)
-    memory[order.nbytes : order.nbytes + len(order.task)] = np.frombuffer(order.task, np.uint8)
+def _fill(arena: Arena, order: Order) -> None:
+    memory = arena.bytes
+    if arena.holds is not order.task:  # else the same kind of job used this arena last
+        arena.holds = order.task
+        arena.views = [slot.view(memory) for slot in order.slots]
+        memory[order.nbytes : order.nbytes + len(order.task)] = np.frombuffer(order.task, np.uint8)
+    memory[CANCEL_FLAG] = 0
+    FIRST_ROW.pack_into(memory.data, FIRST_ROW_OFFSET, order.first_row)
+    order.write(arena.views)
 
 
 def resident_bytes(pid: int) -> int:

@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, cast
 
 import grpc
 from google.protobuf.message import Message
@@ -149,7 +149,10 @@ class Call:
             self.trace = {key: value for key, value in metadata if key in TRACE_KEYS and isinstance(value, str)}
             self.principal = self.host.authenticator.principal(metadata)
             self.principal.require(scope)
-            async with asyncio.timeout(self.context.time_remaining()):
+            remaining = cast("float | None", self.context.time_remaining())  # the stubs forgot that there may be none
+            if remaining is None:
+                return await work()
+            async with asyncio.timeout(remaining):
                 return await work()
         except asyncio.CancelledError:
             code = grpc.StatusCode.CANCELLED

@@ -11,6 +11,7 @@ from sumgrad_proto.v1 import graph_pb2
 from sumgrad_proto.v1 import service_pb2 as wire
 
 from . import codec, rpc
+from .answers import GradientAnswers
 from .executor import Asker, EvaluateCall, Executor, GradientCall
 from .graphs import GraphStore, StoredGraph, graph_id
 from .pool import SharedGraph
@@ -37,6 +38,7 @@ class Service:
         self._executor = executor
         self._graphs = graphs
         self._datasets = datasets
+        self._answers = GradientAnswers()
 
     def handlers(self, host: Host) -> dict[str, RpcHandler]:
         """The methods by name, as gRPC calls them."""
@@ -78,16 +80,13 @@ class Service:
     async def gradient(self, call: Call, request: wire.GradientRequest) -> wire.GradientResponse:
         """Sums over a minibatch, or over rows of a dataset."""
         graph = self._graphs.get(request.graph_id)
-        result = await self._executor.gradient(graph, await self._gradient_call(call, request))
-        call.samples += result.count
-        return wire.GradientResponse(
-            request_id=request.request_id,
-            value=result.value,
-            gradients=codec.encode_arrays(result.grads),
-            metrics=codec.encode_arrays(result.metrics),
-            sample_count=result.count,
-            evaluator=_RAN[result.evaluator],
-        )
+        found = await self._executor.gradient(graph, await self._gradient_call(call, request))
+        call.samples += found.count
+        response = self._answers.get(found.layout).response(found.vector)
+        response.request_id = request.request_id
+        response.sample_count = found.count
+        response.evaluator = _RAN[found.evaluator]
+        return response
 
     async def _gradient_call(self, call: Call, request: wire.GradientRequest) -> GradientCall:
         mean = _REDUCTIONS.get(request.reduction)

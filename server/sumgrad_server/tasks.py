@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import math
 import pickle
+import struct
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -19,7 +21,7 @@ from sumgrad_engine.errors import GraphError
 from sumgrad_engine.ir import Graph
 from sumgrad_engine.layout import Layout
 from sumgrad_engine.options import Options
-from sumgrad_engine.types import Array, Shape, Type
+from sumgrad_engine.types import Array, Leaf, Shape, Type
 
 from .settings import Settings
 
@@ -28,10 +30,11 @@ ALIGNMENT = 64
 STARVED = 77
 """Exit code of a worker whose memory did not even suffice to say so."""
 CANCEL_FLAG = 0
-FIRST_ROW = slice(8, 16)
-"""Where in the header the first row is, an int64."""
+FIRST_ROW, FIRST_ROW_OFFSET = struct.Struct("=q"), 8
+"""How and where the header says which row of a dataset is the first."""
 
 Memory: TypeAlias = npt.NDArray[np.uint8]
+Expected: TypeAlias = tuple[str, Shape, str]
 
 
 @dataclass(frozen=True)
@@ -149,10 +152,19 @@ class Signature:
         """Numbers in a partial result, for all parameters."""
         return 0 if isinstance(self.objective, GraphError) else self.objective.width
 
-    @property
+    @cached_property
+    def expected(self) -> tuple[list[Expected], list[Expected]]:
+        """Name, shape and kind of every parameter, and of every input's samples."""
+        return [_expected(leaf) for leaf in self.leaves.parameters], [_expected(leaf) for leaf in self.leaves.inputs]
+
+    @cached_property
     def has_penalty(self) -> bool:
         """Whether there is a penalty, once for all samples."""
         return any(name == "penalty" for name, _ in self.outputs)
+
+
+def _expected(leaf: Leaf) -> Expected:
+    return leaf.name, leaf.shape, leaf.dtype.numpy.kind
 
 
 @dataclass(frozen=True)

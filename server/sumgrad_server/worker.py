@@ -19,8 +19,8 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, field
+from functools import cached_property, partial
 from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
@@ -42,6 +42,7 @@ from .settings import Settings
 from .tasks import (
     CANCEL_FLAG,
     FIRST_ROW,
+    FIRST_ROW_OFFSET,
     STARVED,
     Backward,
     Cost,
@@ -60,7 +61,7 @@ from .tasks import (
 )
 
 Program = TypeVar("Program")
-KEPT_TASKS = 64
+KEPT_TASKS = KEPT_VIEWS = 64
 RESERVE_BYTES = 16 << 20
 """More memory than the limit, for what has to be done when that is reached."""
 BEATS = 10
@@ -69,14 +70,22 @@ Answer: TypeAlias = tuple[Any, Arena | None]
 """What doesn't lie in the job's arena, and a new arena to hand over."""
 
 
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """Mapped memory, and arrays in it by the slots that they were made for."""
+
+    memory: Memory
+    views: dict[int, tuple[tuple[Slot, ...], dict[str, Array]]] = field(default_factory=dict)
+
+
 @dataclass(eq=False)
 class Shard:
     """What is at hand to compute one shard."""
 
     number: int
     graph_id: str
-    memory: Memory
-    segments: Mapping[int, Memory]
+    arena: int
+    segments: Mapping[int, Segment]
     read_graph: Callable[[], Graph]
     programs: Recent[tuple[Any, ...], Any]
     allowed_bytes: int
@@ -84,22 +93,33 @@ class Shard:
     prepare_seconds: float = 0.0
     """What the program took, if it was not at hand."""
 
+    @cached_property
+    def memory(self) -> Memory:
+        """The job's arena."""
+        return self.segments[self.arena].memory
+
     def should_stop(self) -> bool:
         """Whether the job was cancelled."""
         return bool(self.memory[CANCEL_FLAG])
 
     def arrays(self, slots: tuple[Slot, ...]) -> dict[str, Array]:
-        """The arrays in these slots, by name."""
-        return {slot.name: slot.view(self.memory) for slot in slots}
+        """The arrays in these slots, by name. Views are kept with the memory: the next job of the kind may come in the same arena."""
+        key = id(slots)
+        kept = self.segments[self.arena].views
+        if key not in kept or kept[key][0] is not slots:
+            if len(kept) >= KEPT_VIEWS:
+                kept.clear()
+            kept[key] = slots, {slot.name: slot.view(self.memory) for slot in slots}
+        return kept[key][1]
 
     def samples(self, inputs: Inputs, count: int) -> Samples:
         """The samples of a task."""
         if not inputs.columns:
             return Samples(self.arrays(inputs.slots))
-        columns = {column.name: column.view(self.segments[column.segment]) for column in inputs.columns}
+        columns = {column.name: column.view(self.segments[column.segment].memory) for column in inputs.columns}
         if inputs.indices is not None:
             return Samples(columns, inputs.indices.view(self.memory))
-        first = int(self.memory[FIRST_ROW].view(np.int64)[0])
+        (first,) = FIRST_ROW.unpack_from(self.memory.data, FIRST_ROW_OFFSET)
         return Samples({name: column[first : first + count] for name, column in columns.items()})
 
     def program(self, kind: Callable[..., Program], *options: Any) -> Program:
@@ -188,7 +208,7 @@ class Worker:
     def __init__(self, channel: Channel, settings: Settings) -> None:
         self._channel = channel
         self._settings = settings
-        self._segments: dict[int, Memory] = {}
+        self._segments: dict[int, Segment] = {}
         self._tasks: Recent[bytes, Task] = Recent(KEPT_TASKS)
         self._programs: Recent[tuple[Any, ...], Any] = Recent(settings.max_programs)
 
@@ -208,7 +228,7 @@ class Worker:
         for segment in run.forget:
             self._segments.pop(segment, None)
         for (segment, nbytes, writable), fd in zip(run.maps, fds, strict=True):
-            self._segments[segment] = attach(fd, nbytes, writable=writable)
+            self._segments[segment] = Segment(attach(fd, nbytes, writable=writable))
 
     def _answer(self, run: Run) -> None:
         try:
@@ -245,10 +265,10 @@ class Worker:
 
     def _shard(self, run: Run) -> Shard:
         def read_graph() -> Graph:
-            return parse_graph(*run.graph.split(self._segments[run.graph.segment]), self._settings)
+            return parse_graph(*run.graph.split(self._segments[run.graph.segment].memory), self._settings)
 
-        memory, allowed = self._segments[run.arena], self._settings.max_worker_bytes
-        return Shard(run.shard, run.graph.id, memory, self._segments, read_graph, self._programs, allowed)
+        allowed = self._settings.max_worker_bytes
+        return Shard(run.shard, run.graph.id, run.arena, self._segments, read_graph, self._programs, allowed)
 
     def _task_of(self, run: Run, memory: Memory) -> Task:
         pickled = memory[run.task_offset : run.task_offset + run.task_bytes].tobytes()

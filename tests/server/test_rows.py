@@ -111,7 +111,7 @@ def test_rows_give_the_bits_of_the_same_arrays_sent_along(support: Any, arrays: 
     async def work(executor: ProcessExecutor) -> dict[str, Any]:
         graph = await stored(executor, objective.graph, support)
         calls = {name: GradientCall(objective.params, {}, rows_of(data, choice), options=options) for name, choice in CHOICES.items()}
-        return {name: await executor.gradient(graph, call) for name, call in calls.items()}
+        return {name: (await executor.gradient(graph, call)).result for name, call in calls.items()}
 
     found = computed(work)
     for name, choice in CHOICES.items():
