@@ -19,9 +19,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from sumgrad_server.auth import EVERYBODY, Principal
 from sumgrad_server.faults import PermissionDeniedError, UnauthenticatedError
 from sumgrad_server.observe import access, page, traces
+from sumgrad_server.observe.calls import BOUNDS, CallCounts
 from sumgrad_server.observe.charts import HEIGHT, ceiling, chart
 from sumgrad_server.observe.logs import LINES_A_SECOND, CallLog, JsonFormatter, TextFormatter, configure
-from sumgrad_server.observe.metrics import BOUNDS, CallMetrics, Metrics
+from sumgrad_server.observe.metrics import Metrics
 from sumgrad_server.observe.recent import Rate, RecentCalls
 from sumgrad_server.observe.view import DatasetRow, Stores, View
 from sumgrad_server.pool import Census, Totals, WorkerCensus
@@ -81,7 +82,7 @@ def samples_of(text: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], flo
 
 def test_calls_are_counted_by_method_and_status() -> None:
     """Counts, bytes, and each call in the latency bucket in which it belongs; calls under way are those that began and did not end."""
-    calls = CallMetrics()
+    calls = CallCounts()
     for call in (finished(), finished(seconds=BOUNDS[0]), finished(status="INTERNAL", seconds=1e4)):
         calls.call_began(call.method)
         calls.call_ended(call)
@@ -110,7 +111,7 @@ def test_the_state_is_told() -> None:
         worker_restarts=2,
         prepare_seconds=0.5,
     )
-    found = samples_of(Metrics(CallMetrics(), view).text())
+    found = samples_of(Metrics(CallCounts(), view).text())
     expected = {
         ("sumgrad_workers", (("state", "busy"),)): 1,
         ("sumgrad_workers", (("state", "idle"),)): 0,
@@ -132,7 +133,7 @@ def test_the_state_is_told() -> None:
 
 def test_every_metric_has_help_and_our_prefix() -> None:
     """Each family says what it is, is named after us or the process, and each name stands once."""
-    calls = CallMetrics()
+    calls = CallCounts()
     calls.call_began("Gradient")
     calls.call_ended(finished())
     families = list(text_string_to_metric_families(Metrics(calls, view_of("idle")).text().decode()))
@@ -346,10 +347,10 @@ def test_rates_are_growth_a_second() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "top"), [(0.0, 1.0), (0.03, 0.05), (1.0, 1.0), (1.1, 2.0), (4.9, 5.0), (5.1, 10.0), (123456.0, 200000.0)]
+    ("value", "top"), [(0.0, 1.0), (0.04, 0.05), (1.0, 1.0), (1.1, 1.5), (2.1, 3.0), (4.9, 5.0), (7.1, 10.0), (123456.0, 150000.0)]
 )
 def test_scales_are_round(value: float, top: float) -> None:
-    """The next of 1, 2, 5 times a power of ten."""
+    """The next of a few figures times a power of ten."""
     assert ceiling(value) == pytest.approx(top)
 
 
@@ -392,7 +393,7 @@ def test_figures_are_for_people(said: str, expected: str) -> None:
 def test_everything_shown_is_escaped() -> None:
     """Names, ids and messages of hostile clients stay text."""
     evil = "<script>alert('x')</script>\"'&"
-    calls, recent = CallMetrics(), RecentCalls()
+    calls, recent = CallCounts(), RecentCalls()
     recent.call_ended(finished(request_id=evil, caller=evil, status="INVALID_ARGUMENT", message=evil))
     view = view_of("idle", datasets=[DatasetRow(evil, evil, 1, 1, 8)])
     shown = page.Page(view, calls, recent, page.Throughput(view, calls)).whole()

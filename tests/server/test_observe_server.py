@@ -20,11 +20,12 @@ import grpc
 import numpy as np
 import pytest
 import sumgrad_engine as sg
+from aiohttp import web
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sumgrad_proto.v1 import service_pb2 as wire
 from sumgrad_server.graphs import StoredGraph, graph_id
-from sumgrad_server.observe import drawing, drawings
-from sumgrad_server.observe.http import MOST_CONNECTIONS
+from sumgrad_server.observe import connections, drawing, drawings
+from sumgrad_server.observe.connections import MOST_CONNECTIONS
 from sumgrad_server.pool import SharedGraph
 from sumgrad_server.tasks import Signature
 
@@ -158,6 +159,47 @@ def _asked_again(server: Any) -> int:
     while True:  # the server hears of the ends one by one
         with contextlib.suppress(OSError, http.client.HTTPException):
             return ask(server, "/healthz")[0]
+
+
+def test_silent_connections_are_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that sends nothing, or half a request, is ended after a while; one that has asked for something is not."""
+    monkeypatch.setattr(connections, "SILENT_SECONDS", 5.0)
+
+    async def look() -> tuple[bytes, bytes, bytes]:
+        runner = web.AppRunner(web.Application(), handle_signals=False)
+        await runner.setup()
+        ours = connections.Connections(runner)
+        server = await asyncio.get_running_loop().create_server(ours.accept, "127.0.0.1", 0)
+        lines = [await asyncio.open_connection(*server.sockets[0].getsockname()) for _ in range(3)]
+        lines[1][1].write(b"GET / HTTP/1.1\r\nHost: lo")
+        while len(runner.server.connections) < 3:  # noqa: ASYNC110 - there is no event to wait for
+            await asyncio.sleep(0)
+        ours.look(100.0)
+        ours.heard(_of(runner, lines[2][1]))
+        ours.look(106.0)
+        lines[2][1].write(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        found = (await _rest(lines[0][0]), await _rest(lines[1][0]), await lines[2][0].readline())
+        for _, writer in lines:
+            writer.close()
+        server.close()
+        await runner.cleanup()
+        return found
+
+    assert asyncio.run(look()) == (b"", b"", b"HTTP/1.1 404 Not Found\r\n")
+
+
+async def _rest(reader: asyncio.StreamReader) -> bytes:
+    """What is still to come; what was not read by the other end makes its close a reset."""
+    try:
+        return await reader.read()
+    except ConnectionResetError:
+        return b""
+
+
+def _of(runner: web.AppRunner, writer: asyncio.StreamWriter) -> Any:
+    """The server's end of a connection."""
+    (found,) = (end for end in runner.server.connections if end.transport.get_extra_info("peername") == writer.get_extra_info("sockname"))
+    return found
 
 
 def test_a_graph_is_drawn(support: Any, watched: Any) -> None:

@@ -27,7 +27,7 @@ def chart(values: Sequence[float]) -> Chart:
 
 
 def ceiling(value: float) -> float:
-    """The next of ..., 1, 2, 5, 10, 20, 50, ... that is not less; 1 for 0. So the scale doesn't change with every value."""
+    """The next of ..., 1, 1.5, 2, 3, 5, 7, 10, 15, ... that is not less; 1 for 0. So the scale doesn't change with every value."""
     if value <= 0.0:
         return 1.0
     size = 1.0
@@ -35,4 +35,4 @@ def ceiling(value: float) -> float:
         size *= 10.0
     while size > value:
         size /= 10.0
-    return next(round(size * factor, 12) for factor in (1.0, 2.0, 5.0, 10.0) if size * factor >= value)
+    return next(round(size * factor, 12) for factor in (1.0, 1.5, 2.0, 3.0, 5.0, 7.0, 10.0) if size * factor >= value)

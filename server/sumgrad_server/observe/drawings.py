@@ -17,7 +17,7 @@ from .drawing import SECONDS
 
 KEPT = 32
 KEPT_BYTES = 1 << 25
-MOST_BYTES = 1 << 23
+MOST_BYTES = 1 << 21
 """Of one picture: a browser has to bear it."""
 MOST_WAITING = 8
 OUT_OF_TIME = (-signal.SIGXCPU, -signal.SIGKILL)

@@ -15,13 +15,13 @@ from aiohttp import web
 from ..auth import Authenticator
 from ..faults import PermissionDeniedError, UnauthenticatedError
 from . import access
+from .connections import KEPT_SECONDS, SILENT_SECONDS, Connections
 from .drawings import Drawings
 from .metrics import CONTENT_TYPE, Metrics
 from .page import STATIC, Page, static
 
 log = logging.getLogger(__name__)
 
-MOST_CONNECTIONS = 64
 LOOK_SECONDS = 1.0
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
@@ -33,17 +33,8 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
-NO_STORE = {"Cache-Control": "no-store"}
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-class _Full(asyncio.Protocol):
-    """What becomes of a connection beyond MOST_CONNECTIONS."""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Ends it."""
-        transport.close()
 
 
 class Site:
@@ -55,15 +46,18 @@ class Site:
         self._drawings = Drawings()
         self._static = {name: static(name) for name in STATIC}
         self._runner = web.AppRunner(
-            self._application(), access_log=None, handle_signals=False, keepalive_timeout=15.0, shutdown_timeout=1.0
+            self._application(), access_log=None, handle_signals=False, keepalive_timeout=KEPT_SECONDS, shutdown_timeout=1.0
         )
+        self._connections = Connections(self._runner)
         self._server: asyncio.Server
         self._looking: asyncio.Task[None]
 
     async def start(self, host: str, port: int, context: ssl.SSLContext | None = None) -> int:
         """Listens; the port, if it is to be a free one (0). Raises OSError."""
         await self._runner.setup()
-        self._server = await asyncio.get_running_loop().create_server(self._connection, host, port, ssl=context)
+        patience = SILENT_SECONDS if context else None
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_server(self._connections.accept, host, port, ssl=context, ssl_handshake_timeout=patience)
         self._looking = asyncio.create_task(self._look())
         found: int = self._server.sockets[0].getsockname()[1]
         return found
@@ -75,14 +69,10 @@ class Site:
         await self._drawings.close()
         await self._runner.cleanup()
 
-    def _connection(self) -> asyncio.BaseProtocol:
-        server = self._runner.server
-        assert server is not None
-        return _Full() if len(server.connections) >= MOST_CONNECTIONS else server()
-
     async def _look(self) -> None:
         while True:
             self._page.throughput.look(time.monotonic())
+            self._connections.look(time.monotonic())
             await asyncio.sleep(LOOK_SECONDS)
 
     def _application(self) -> web.Application:
@@ -101,9 +91,9 @@ class Site:
 
     # Around every request, from outside to inside.
 
-    @staticmethod
     @web.middleware
-    async def _with_headers(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def _with_headers(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        self._connections.heard(request.protocol)
         response = await handler(request)
         response.headers.update(HEADERS)
         response.headers.setdefault("Cache-Control", "no-store")

@@ -1,11 +1,10 @@
-"""Prometheus metrics. A call costs a few additions here; the library's families are made when somebody asks.
+"""Prometheus metrics: the library's families of what is counted elsewhere, made when somebody asks.
 
-Everything is counted in the event loop, so nothing needs the locks that the library's own counters take for each addition.
+The library's own counters would take a lock for each addition; what is counted in one event loop needs none.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
@@ -14,68 +13,18 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric
 
 from ..pool import Census, Totals
-from ..rpc import Finished
+from .calls import CallCounts
 from .view import View
-
-BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
-"""Upper ends of the latency histogram's buckets, in seconds: from an empty gradient to a sum over a whole dataset."""
 
 CONTENT_TYPE = exposition.CONTENT_TYPE_PLAIN_0_0_4
 Families: TypeAlias = Iterator[Metric]
 
 
-class Tally:
-    """The calls of one method that ended with one status."""
-
-    __slots__ = ("buckets", "received", "seconds", "sent")
-
-    def __init__(self) -> None:
-        self.buckets = [0] * (len(BOUNDS) + 1)
-        self.seconds = 0.0
-        self.received = 0
-        self.sent = 0
-
-    @property
-    def calls(self) -> int:
-        """How many there were."""
-        return sum(self.buckets)
-
-    def cumulative(self) -> list[tuple[str, float]]:
-        """Calls that took at most so long, by the bucket's upper end: how Prometheus wants a histogram."""
-        total, found = 0, []
-        for bound, count in zip((*map(str, BOUNDS), "+Inf"), self.buckets, strict=True):
-            total += count
-            found.append((bound, float(total)))
-        return found
-
-
 class CallMetrics:
-    """Counts calls. An Observer, and a Collector of the library's."""
+    """The counts of calls. A Collector of the library's."""
 
-    def __init__(self) -> None:
-        self.tallies: dict[tuple[str, str], Tally] = {}
-        self.in_flight: dict[str, int] = {}
-
-    def call_began(self, method: str) -> None:
-        """A call has come."""
-        self.in_flight[method] = self.in_flight.get(method, 0) + 1
-
-    def call_ended(self, call: Finished) -> None:
-        """It is over."""
-        self.in_flight[call.method] -= 1
-        key = (call.method, call.status)
-        tally = self.tallies.get(key)
-        if tally is None:
-            tally = self.tallies[key] = Tally()
-        tally.buckets[bisect_left(BOUNDS, call.seconds)] += 1
-        tally.seconds += call.seconds
-        tally.received += call.received_bytes
-        tally.sent += call.sent_bytes
-
-    @property
-    def ended(self) -> int:
-        """Calls that ended since the start."""
-        return sum(tally.calls for tally in self.tallies.values())
+    def __init__(self, counts: CallCounts) -> None:
+        self._counts = counts
 
     def collect(self) -> Families:
         """The families of metrics of calls."""
@@ -86,7 +35,7 @@ class CallMetrics:
         )
         received = CounterMetricFamily("sumgrad_received_bytes", "Bytes of requests of calls that ended.", labels=labels)
         sent = CounterMetricFamily("sumgrad_sent_bytes", "Bytes of responses of calls that ended.", labels=labels)
-        for key, tally in self.tallies.items():
+        for key, tally in self._counts.tallies.items():
             calls.add_metric(key, tally.calls)
             times.add_metric(key, tally.cumulative(), tally.seconds)
             received.add_metric(key, tally.received)
@@ -95,7 +44,7 @@ class CallMetrics:
 
     def _in_flight(self) -> Metric:
         family = GaugeMetricFamily("sumgrad_requests_in_flight", "Calls under way.", labels=("method",))
-        for method, count in self.in_flight.items():
+        for method, count in self._counts.in_flight.items():
             family.add_metric((method,), count)
         return family
 
@@ -159,10 +108,10 @@ class StateMetrics:
 class Metrics:
     """All metrics of a server, in a registry of their own."""
 
-    def __init__(self, calls: CallMetrics, view: View) -> None:
+    def __init__(self, counts: CallCounts, view: View) -> None:
         registry = CollectorRegistry(auto_describe=False)
         ProcessCollector(registry=registry)  # memory, processor time and descriptors of this process, under their usual names
-        registry.register(calls)
+        registry.register(CallMetrics(counts))
         registry.register(StateMetrics(view))
         self._render: Callable[[], bytes] = lambda: exposition.generate_latest(registry)
 

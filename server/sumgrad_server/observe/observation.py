@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import os
 import ssl
+from typing import TYPE_CHECKING
 
 from ..auth import Authenticator
 from ..rpc import Finished, Observer
-from .http import Site
+from .calls import CallCounts
 from .logs import CallLog
-from .metrics import CallMetrics, Metrics
-from .page import Page, Throughput
 from .recent import RecentCalls
 from .traces import from_environment
 from .view import View
+
+if TYPE_CHECKING:
+    from .http import Site
 
 
 class Observation:
@@ -21,7 +23,7 @@ class Observation:
 
     def __init__(self, view: View) -> None:
         self.view = view
-        self._calls, self._recent = CallMetrics(), RecentCalls()
+        self._calls, self._recent = CallCounts(), RecentCalls()
         self._spans = from_environment(os.environ)
         self._observers: tuple[Observer, ...] = (self._calls, self._recent, CallLog(), *((self._spans,) if self._spans else ()))
         self._site: Site | None = None
@@ -37,6 +39,10 @@ class Observation:
 
     async def serve(self, address: str, authenticator: Authenticator, *, local: bool, context: ssl.SSLContext | None) -> str:
         """Serves metrics and the page; the address, with the port that was chosen for port 0. Raises OSError."""
+        from .http import Site  # with the HTTP library and the templates: a server without an address for metrics starts sooner
+        from .metrics import Metrics
+        from .page import Page, Throughput
+
         host, _, port = address.rpartition(":")
         page = Page(self.view, self._calls, self._recent, Throughput(self.view, self._calls))
         site = Site(page, Metrics(self._calls, self.view), authenticator, local=local)

@@ -15,10 +15,10 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ..graphs import StoredGraph
+from .calls import CallCounts
 from .charts import chart
 from .drawing import shown
 from .drawings import Picture
-from .metrics import CallMetrics
 from .recent import Ended, Rate, RecentCalls
 from .view import View
 
@@ -35,7 +35,7 @@ STATIC: Mapping[str, str] = {"style.css": "text/css", "page.js": "text/javascrip
 class Throughput:
     """Samples and requests a second over the last minutes, looked at once a second."""
 
-    def __init__(self, view: View, calls: CallMetrics) -> None:
+    def __init__(self, view: View, calls: CallCounts) -> None:
         self._view, self._calls = view, calls
         self.samples, self.requests = Rate(), Rate()
 
@@ -50,7 +50,7 @@ class Page:
     """Renders the page and its parts."""
 
     view: View
-    calls: CallMetrics
+    calls: CallCounts
     recent: RecentCalls
     throughput: Throughput
 
