@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import ParamSpec, TypeVar
 
 Answer = TypeVar("Answer")
@@ -15,11 +15,18 @@ INLINE_BYTES = 1 << 20
 
 async def in_thread(work: Callable[Arguments, Answer], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Answer:
     """The work's result, from a thread. A caller who is cancelled waits for it too: it may be writing to memory that is to be used again."""
-    task = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
+    return await to_its_end(asyncio.to_thread(work, *args, **kwargs))
+
+
+async def to_its_end(work: Awaitable[Answer]) -> Answer:
+    """What some work gives. A caller who is cancelled waits for its end, and its error is nobody's then."""
+    task = asyncio.ensure_future(work)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
         await asyncio.wait([task])
+        if not task.cancelled():
+            task.exception()
         raise
 
 
