@@ -23,6 +23,7 @@ from . import dispatch
 from .arena import Arena, ArenaPool
 from .channel import Channel
 from .faults import BusyError, DrainingError, WorkersLostError, out_of_memory
+from .hardening import worker_environment
 from .pulse import Pulse
 from .resident import ColumnFile
 from .settings import Settings
@@ -470,7 +471,7 @@ def _start_worker(theirs: socket.socket) -> subprocess.Popen[bytes]:
     threads = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}  # one worker is one core's work
     return subprocess.Popen(  # noqa: S603 - our own module
         [sys.executable, "-P", "-m", "sumgrad_server.worker", str(theirs.fileno())],
-        env={**os.environ, **threads, "PYTHONPATH": paths},
+        env={**worker_environment(os.environ), **threads, "PYTHONPATH": paths},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,  # the front's stdout is for its announcement
         pass_fds=[theirs.fileno()],

@@ -35,6 +35,7 @@ from .arena import Arena, attach
 from .channel import Channel
 from .codec import parse_graph
 from .faults import out_of_memory
+from .hardening import harden
 from .pulse import Heart
 from .recent import Recent
 from .samples import Samples, summed
@@ -298,6 +299,7 @@ def main(fd: int) -> None:
     with contextlib.suppress(EOFError, BrokenPipeError):
         hello, (pulse,) = channel.receive()
         settings = hello.settings
+        harden(settings)
         beat_seconds = min(1.0, settings.stall_seconds / BEATS)
         threading.Thread(target=_end_with_front, args=[fd, Heart(pulse), beat_seconds], daemon=True).start()
         os.close(pulse)
