@@ -5,7 +5,7 @@ from __future__ import annotations
 from sumgrad_proto.v1 import service_pb2 as wire
 
 from . import rpc
-from .observe.view import View
+from .observe.view import View, together
 from .pool import WorkerCensus
 from .rpc import Call, Host, RpcHandler
 
@@ -39,7 +39,7 @@ class StatusMethod:
             worker_restarts=census.totals.worker_restarts,
             graphs=len(self._view.stores.graphs()),
             datasets=len(datasets),
-            dataset_bytes=sum(dataset.nbytes for dataset in datasets),
+            dataset_bytes=together(datasets),
         )
 
 

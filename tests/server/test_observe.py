@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 from prometheus_client.parser import text_string_to_metric_families
 from sumgrad_server.auth import EVERYBODY, Principal
+from sumgrad_server.datasets import Entry
 from sumgrad_server.faults import PermissionDeniedError, UnauthenticatedError
 from sumgrad_server.observe import access, page, traces
 from sumgrad_server.observe.calls import BOUNDS, CallCounts
@@ -24,7 +25,7 @@ from sumgrad_server.observe.charts import HEIGHT, ceiling, chart
 from sumgrad_server.observe.logs import LINES_A_SECOND, CallLog, JsonFormatter, TextFormatter, configure
 from sumgrad_server.observe.metrics import Metrics
 from sumgrad_server.observe.recent import Rate, RecentCalls
-from sumgrad_server.observe.view import DatasetRow, Stores, View
+from sumgrad_server.observe.view import Stores, View
 from sumgrad_server.pool import Census, Totals, WorkerCensus
 from sumgrad_server.rpc import Finished
 from sumgrad_server.settings import Settings
@@ -47,6 +48,11 @@ def finished(**known: Any) -> Finished:
     return Finished(**(values | known))
 
 
+def entry(namespace: str, name: str, nbytes: int, content: str | None = None) -> Entry:
+    """A dataset that is listed."""
+    return Entry(namespace, name, content or name, nbytes // 8, 1, nbytes, 0)
+
+
 class Standing:
     """A pool that stands still."""
 
@@ -66,7 +72,7 @@ class Standing:
         return self._census
 
 
-def view_of(*states: Any, datasets: list[DatasetRow] | None = None, **totals: Any) -> View:
+def view_of(*states: Any, datasets: list[Entry] | None = None, **totals: Any) -> View:
     """The state of a server with workers in these states."""
     return View(Settings(workers=2), Standing(*states, **totals), Stores(list, lambda: datasets or [], lambda _: None))
 
@@ -105,7 +111,7 @@ def test_the_state_is_told() -> None:
     view = view_of(
         "busy",
         "starting",
-        datasets=[DatasetRow("default", "a", 10, 2, 160), DatasetRow("b", "b", 1, 1, 8)],
+        datasets=[entry("default", "a", 160), entry("default", "a too", 160, content="a"), entry("b", "b", 8)],
         samples=5,
         jobs_failed=1,
         worker_restarts=2,
@@ -124,7 +130,7 @@ def test_the_state_is_told() -> None:
         ("sumgrad_program_prepare_seconds_total", ()): 0.5,
         ("sumgrad_active_jobs", ()): 3,
         ("sumgrad_shared_memory_bytes", ()): 1 << 16,
-        ("sumgrad_datasets", ()): 2,
+        ("sumgrad_datasets", ()): 3,
         ("sumgrad_dataset_bytes", ()): 168,
     }
     assert {key: found[key] for key in expected} == expected
@@ -395,7 +401,7 @@ def test_everything_shown_is_escaped() -> None:
     evil = "<script>alert('x')</script>\"'&"
     calls, recent = CallCounts(), RecentCalls()
     recent.call_ended(finished(request_id=evil, caller=evil, status="INVALID_ARGUMENT", message=evil))
-    view = view_of("idle", datasets=[DatasetRow(evil, evil, 1, 1, 8)])
+    view = view_of("idle", datasets=[entry(evil, evil, 8)])
     shown = page.Page(view, calls, recent, page.Throughput(view, calls)).whole()
     assert "<script>alert" not in shown
     assert shown.count("&lt;script&gt;alert") == 7

@@ -14,7 +14,7 @@ from prometheus_client.metrics_core import Metric
 
 from ..pool import Census, Totals
 from .calls import CallCounts
-from .view import View
+from .view import View, together
 
 CONTENT_TYPE = exposition.CONTENT_TYPE_PLAIN_0_0_4
 Families: TypeAlias = Iterator[Metric]
@@ -100,7 +100,7 @@ class StateMetrics:
             ("sumgrad_graphs", "Graphs held.", len(graphs)),
             ("sumgrad_graph_bytes", "Bytes of the graphs held.", sum(graph.shared.arena.nbytes for graph in graphs)),
             ("sumgrad_datasets", "Datasets of all namespaces.", len(datasets)),
-            ("sumgrad_dataset_bytes", "Bytes of the datasets of all namespaces.", sum(dataset.nbytes for dataset in datasets)),
+            ("sumgrad_dataset_bytes", "Bytes of the datasets of all namespaces; equal contents count once.", together(datasets)),
         ):
             yield GaugeMetricFamily(name, said, value=value)
 

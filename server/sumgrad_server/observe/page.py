@@ -20,7 +20,7 @@ from .charts import chart
 from .drawing import shown
 from .drawings import Picture
 from .recent import Ended, Rate, RecentCalls
-from .view import View
+from .view import View, together
 
 MOST_ROWS = 100
 """Of each table; what is beyond is counted."""
@@ -102,7 +102,7 @@ class Page:
             "graph_count": len(graphs),
             "datasets": datasets[:MOST_ROWS],
             "dataset_count": len(datasets),
-            "dataset_bytes": sum(dataset.nbytes for dataset in datasets),
+            "dataset_bytes": together(datasets),
         }
 
     def _charts(self) -> list[dict[str, Any]]:

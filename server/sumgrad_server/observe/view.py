@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Protocol
 
+from ..datasets import Entry
 from ..graphs import StoredGraph
 from ..pool import Census
 from ..settings import Settings
@@ -25,23 +26,12 @@ class Pool(Protocol):
 
 
 @dataclass(frozen=True)
-class DatasetRow:
-    """A dataset, as the page shows it."""
-
-    namespace: str
-    name: str
-    sample_count: int
-    columns: int
-    nbytes: int
-
-
-@dataclass(frozen=True)
 class Stores:
     """What the server holds: asked for when somebody looks."""
 
     graphs: Callable[[], Sequence[StoredGraph]]
     """The last used first."""
-    datasets: Callable[[], Sequence[DatasetRow]]
+    datasets: Callable[[], Sequence[Entry]]
     """Of all namespaces, the newest first."""
     find_graph: Callable[[str], StoredGraph | None]
     """The graph of an id."""
@@ -70,3 +60,8 @@ class View:
     def serving(self) -> bool:
         """Whether requests can be answered: a worker is ready, and the server doesn't drain."""
         return self.pool.serving and not self.draining
+
+
+def together(datasets: Iterable[Entry]) -> int:
+    """Bytes of some datasets; contents that go by several names count once."""
+    return sum({dataset.id: dataset.nbytes for dataset in datasets}.values())
