@@ -7,6 +7,7 @@ import contextlib
 import json
 import logging
 import os
+import resource
 import signal
 import threading
 from collections.abc import Callable
@@ -74,12 +75,19 @@ def _milliseconds(seconds: float) -> int:
     return min(int(1000 * seconds), FOR_EVER) or FOR_EVER
 
 
+def allow_open_files() -> None:
+    """As many as this process may allow itself: each connection takes one, each large graph and each piece of shared memory two."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 class App:
     """A server: workers first, then gRPC; and on the way down the other way round."""
 
     def __init__(self, settings: Settings) -> None:
         """Raises StartError if certificates or tokens can't be used."""
         self._settings = settings
+        allow_open_files()
         try:
             self._security = Security.of(settings)
         except ValueError as error:

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 from sumgrad_engine.errors import LimitError
 
-from .faults import BusyError
+from .faults import FILES_ERRORS, BusyError
 from .threads import unblocking
 
 SMALLEST = 1 << 16
@@ -76,6 +76,22 @@ class Arena:
         """Gives up this process's hold now. The mapping itself goes with the last array that looks into it."""
         self._close()
         self.bytes, self.holds, self.views = np.empty(0, np.uint8), None, []
+
+
+class Letter:
+    """A few bytes that go to workers in a message: like an arena, without shared memory and its descriptors."""
+
+    writable = False
+
+    def __init__(self, data: bytes) -> None:
+        self.id = next(segment_ids)
+        self.nbytes = len(data)
+        self.data = data
+
+    @property
+    def bytes(self) -> npt.NDArray[np.uint8]:
+        """The bytes, to be read."""
+        return np.frombuffer(self.data, np.uint8)
 
 
 def attach(fd: int, nbytes: int, *, writable: bool = True) -> npt.NDArray[np.uint8]:
@@ -134,7 +150,7 @@ class ArenaPool:
             return await unblocking(nbytes, Arena, nbytes)
         except BaseException as error:
             self._total -= nbytes
-            if isinstance(error, OSError):  # the machine itself has no room
+            if isinstance(error, OSError) and error.errno not in FILES_ERRORS:  # the machine itself has no memory
                 raise self._busy(nbytes) from error
             raise
 

@@ -21,11 +21,14 @@ from sumgrad_proto.v1 import graph_pb2, service_pb2
 
 from .faults import MalformedMessageError
 from .resident import ResidentDataset, Rows
+from .scan import Most, scan
 from .settings import Settings
 
 AnyMessage = TypeVar("AnyMessage", bound=Message)
 
 MAX_RANK = 16
+FIELDS = 8
+"""Fields of a message for an array in it, and operands in a graph for a node of it, at most."""
 
 _NUMPY: dict[int, np.dtype[Any]] = {
     graph_pb2.DTYPE_F64: np.dtype("<f8"),
@@ -44,6 +47,11 @@ def parse(kind: type[AnyMessage], data: bytes) -> AnyMessage:
         return kind.FromString(data)
     except (DecodeError, UnicodeDecodeError) as error:
         raise MalformedMessageError(f"these {len(data)} bytes are no {kind.DESCRIPTOR.full_name}: {error}") from None
+
+
+def request_bounds(settings: Settings) -> Most:
+    """How much may be in a request, whatever it is."""
+    return Most(FIELDS * settings.max_arrays, "max_arrays", settings.max_nodes, "max_nodes")
 
 
 def decode_array(array: graph_pb2.Array, field: str) -> Array:
@@ -129,6 +137,7 @@ def within(allowed: int, limit: str, value: int, what: str) -> None:
 
 def parse_graph(graph: bytes, sources: bytes, settings: Settings) -> Graph:
     """The graph in these bytes, checked whole. Raises GraphError, LimitError, InputError (sources) and MalformedMessageError."""
+    scan(graph_pb2.Graph, graph, Most(settings.max_nodes, "max_nodes", FIELDS * settings.max_nodes, "max_nodes"))
     message = parse(graph_pb2.Graph, graph)
     limits = Limits(max_nodes=settings.max_nodes, max_elements=settings.max_elements)
     within(settings.max_nodes, "max_nodes", len(message.opcodes), "number of nodes")

@@ -17,7 +17,14 @@ SumgradError
 
 from __future__ import annotations
 
+import errno
+import os
+
 from sumgrad_engine.errors import LimitError, SumgradError
+
+FILES_ERRORS = frozenset({errno.EMFILE, errno.ENFILE})
+"""Too many open files: of this process, or of the whole machine."""
+ROOM_ERRORS = FILES_ERRORS | {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.ENOMEM}
 
 
 class BusyError(LimitError):
@@ -78,3 +85,13 @@ def out_of_memory(allowed: int) -> LimitError:
     """The error of a computation that a worker had no memory for."""
     message = f"the computation needs more memory than a worker has (max_worker_bytes is {allowed}): cut the graph or its arrays"
     return LimitError(message, limit="max_worker_bytes", allowed=allowed)
+
+
+def no_room(error: OSError) -> NoRoomError:
+    """What a client is told of an error of the system that says that something is full."""
+    if error.errno in FILES_ERRORS:
+        return NoRoomError(
+            f"the server has too many open files ({os.strerror(error.errno or 0)}): raise its limit (ulimit -n), or come back later"
+        )
+    place = f" at {error.filename}" if error.filename else ""
+    return NoRoomError(f"the server's machine is full: {os.strerror(error.errno or 0)}{place}")

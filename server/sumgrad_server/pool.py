@@ -20,7 +20,7 @@ import numpy as np
 from sumgrad_engine.types import Array
 
 from . import dispatch
-from .arena import Arena, ArenaPool
+from .arena import Arena, ArenaPool, Letter
 from .channel import Channel
 from .faults import BusyError, DrainingError, WorkersLostError, out_of_memory
 from .hardening import worker_environment
@@ -32,13 +32,17 @@ from .threads import in_thread, unblocking
 
 log = logging.getLogger(__name__)
 
+LETTER_BYTES = 1 << 16
+"""Graphs of up to so many bytes are sent to each worker that needs them, and take no descriptor."""
 LOOKS = 4
 """How often a pulse must have been missed, one after the other."""
+START_SECONDS = 60.0
+"""How long a worker may take to become ready."""
 RESPAWN_SECONDS = 0.1
 """Pause before the next try when the machine can't start a process."""
 
 
-Segment: TypeAlias = Arena | ColumnFile
+Segment: TypeAlias = Arena | ColumnFile | Letter
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,13 +50,16 @@ class SharedGraph:
     """A graph's bytes and its source map's in shared memory, where workers read them. Freed when it is forgotten."""
 
     ref: GraphRef
-    arena: Arena
+    arena: Arena | Letter
 
     @classmethod
     def of(cls, graph_id: str, graph: bytes, sources: bytes) -> SharedGraph:
         """Copies them there."""
         data = graph + sources
-        arena = Arena(max(1, len(data)))
+        if len(data) <= LETTER_BYTES:
+            letter = Letter(data)
+            return cls(GraphRef(graph_id, letter.id, len(graph), len(sources)), letter)
+        arena = Arena(len(data))
         arena.bytes[: len(data)] = np.frombuffer(data, np.uint8)
         return cls(GraphRef(graph_id, arena.id, len(graph), len(sources)), arena)
 
@@ -114,6 +121,7 @@ class Process:
     forget: list[int] = field(default_factory=list)  # segments that it should map no more
     task: tuple[int, int] = (0, 0)  # the job and the shard that it was sent last
     shards: int = 0  # that it has done
+    looks: int = 0  # at its pulse, so far
     parting: bool = False  # its channel is closed, its end is awaited
 
 
@@ -277,10 +285,10 @@ class Pool:
         fresh = [piece for piece in pieces if piece.id not in process.known]
         process.task = (start.job, start.shard)
         forget, process.forget = tuple(process.forget), []
-        maps = tuple(Map(piece.id, piece.nbytes, piece.writable) for piece in fresh)
+        maps = tuple(Map(piece.id, piece.nbytes, piece.writable, piece.data if isinstance(piece, Letter) else None) for piece in fresh)
         run = Run(start.job, start.shard, job.arena.id, job.task_offset, job.task_bytes, job.graph.ref, maps, forget)
         try:
-            process.channel.send(run, [piece.fd for piece in fresh])
+            process.channel.send(run, [piece.fd for piece in fresh if not isinstance(piece, Letter)])
         except OSError:
             log.warning("worker %d is gone", start.worker)  # its end of the channel will say so to the loop
         for piece in fresh:
@@ -374,9 +382,16 @@ class Pool:
     def _look_after(self) -> None:
         """Looks at the pulse of each worker, again and again. It is time on this loop that counts: while it stands still nobody's pulse is missed."""
         for number, process in list(self._processes.items()):
-            if self._dispatcher.state(number) != "starting" and not process.parting and process.pulse.missed() >= LOOKS:
+            process.looks += 1
+            if not process.parting and self._is_stalled(number, process):
                 self._feed(dispatch.Stalled(number))
         self._watch = self._loop.call_later(self._settings.stall_seconds / LOOKS, self._look_after)
+
+    def _is_stalled(self, number: int, process: Process) -> bool:
+        missed = process.pulse.missed()
+        if self._dispatcher.state(number) == "starting":  # the pulse begins when the interpreter has read its modules
+            return process.looks * self._settings.stall_seconds > LOOKS * max(START_SECONDS, self._settings.stall_seconds)
+        return missed >= LOOKS
 
     def _stop(self, stop: dispatch.Stop) -> None:
         if stop.worker in self._processes:  # else it never started, and that is known soon

@@ -15,7 +15,9 @@ from sumgrad_engine.errors import InputError
 
 from . import codec, status
 from .auth import EVERYBODY, Authenticator, NoTokens, Principal, Scope
+from .scan import SMALL, plainly_small, scan
 from .settings import Settings
+from .threads import in_thread
 
 Request = TypeVar("Request", bound=Message)
 Answer = TypeVar("Answer")
@@ -112,9 +114,11 @@ class Call:
         """Whom the service is fair to: a token's owner or, without tokens, a connection."""
         return self.principal.name or self.context.peer()
 
-    def read(self, kind: type[Request], data: bytes) -> Request:
-        """The message in these bytes, whose request id becomes the call's. Raises MalformedMessageError, InputError."""
+    async def read(self, kind: type[Request], data: bytes) -> Request:
+        """The message in these bytes, whose request id becomes the call's. Raises MalformedMessageError, LimitError, InputError."""
         self.received_bytes += len(data)
+        if len(data) > SMALL and not plainly_small(kind, data):
+            await in_thread(scan, kind, data, codec.request_bounds(self.host.settings))
         request = codec.parse(kind, data)
         named = getattr(request, "request_id", "")
         if named:
@@ -176,7 +180,7 @@ def unary(host: Host, scope: Scope, name: str, kind: type[Request], method: Call
         call = Call(context, host, name)
 
         async def respond() -> bytes:
-            return call.written(await method(call, call.read(kind, data)))
+            return call.written(await method(call, await call.read(kind, data)))
 
         return await call.guarded(scope, respond)
 
@@ -190,7 +194,7 @@ def streaming(host: Host, scope: Scope, name: str, kind: type[Request], method: 
         call = Call(context, host, name)
 
         async def respond() -> None:
-            await method(call, call.read(kind, data))
+            await method(call, await call.read(kind, data))
 
         await call.guarded(scope, respond)
 
@@ -231,4 +235,4 @@ def bidirectional(
 
 async def _read(call: Call, kind: type[Request], requests: AsyncIterator[bytes]) -> AsyncIterator[Request]:
     async for data in requests:
-        yield call.read(kind, data)
+        yield await call.read(kind, data)

@@ -23,6 +23,7 @@ from sumgrad_engine.errors import (
 )
 
 from .faults import (
+    ROOM_ERRORS,
     BusyError,
     DamagedError,
     DrainingError,
@@ -34,6 +35,7 @@ from .faults import (
     UnknownDatasetError,
     UnknownGraphError,
     WorkersLostError,
+    no_room,
 )
 
 log = logging.getLogger(__name__)
@@ -106,6 +108,8 @@ def row_of(error: BaseException) -> Row:
 
 def refusal(error: BaseException, request_id: str, retry_seconds: float) -> Refusal:
     """What to answer. Our own faults go to the log with an id that the client gets instead of their story."""
+    if isinstance(error, OSError) and error.errno in ROOM_ERRORS:
+        error = no_room(error)
     row = row_of(error)
     message, known = _said(error, row)
     known = {**known, **({"request_id": request_id} if request_id else {})}

@@ -195,11 +195,12 @@ class Ready:
 
 
 class Map(NamedTuple):
-    """A segment of shared memory: an arena, a graph, a column of a dataset."""
+    """A segment of shared memory: an arena, a graph, a column of a dataset. With `data` it is these bytes, and no descriptor comes."""
 
     segment: int
     nbytes: int
     writable: bool
+    data: bytes | None
 
 
 class Run(NamedTuple):

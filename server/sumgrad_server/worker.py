@@ -228,8 +228,10 @@ class Worker:
     def _map(self, run: Run, fds: Sequence[int]) -> None:
         for segment in run.forget:
             self._segments.pop(segment, None)
-        for (segment, nbytes, writable), fd in zip(run.maps, fds, strict=True):
-            self._segments[segment] = Segment(attach(fd, nbytes, writable=writable))
+        descriptors = iter(fds)
+        for segment, nbytes, writable, data in run.maps:
+            memory = attach(next(descriptors), nbytes, writable=writable) if data is None else np.frombuffer(data, np.uint8)
+            self._segments[segment] = Segment(memory)
 
     def _answer(self, run: Run) -> None:
         try:
