@@ -11,7 +11,7 @@ import sys
 
 class Refuse:
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in {"scipy", "matplotlib", "grpc_reflection", "llvmlite"}:
+        if name.partition(".")[0] in {"scipy", "matplotlib", "grpc_reflection", "llvmlite", "aiohttp", "jinja2", "prometheus_client", "opentelemetry"}:
             raise ImportError(f"{name} is not part of the base install")
 
 sys.meta_path.insert(0, Refuse())

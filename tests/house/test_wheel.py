@@ -39,6 +39,13 @@ def test_the_protocol_is_shipped_and_tests_are_not(names: list[str]) -> None:
     assert stray == []
 
 
+def test_the_page_is_shipped(names: list[str]) -> None:
+    """The templates and files of the server's page go along with its code."""
+    observe = "sumgrad_server/observe"
+    templates = {f"{observe}/templates/{name}.html" for name in ("base", "page", "live", "graph", "error")}
+    assert templates | {f"{observe}/static/{name}" for name in ("style.css", "page.js", "icon.svg")} <= set(names)
+
+
 def test_the_licence_is_shipped(names: list[str]) -> None:
     """MIT asks for its text to go along."""
     assert [name for name in names if name.endswith(".dist-info/licenses/LICENSE")] != []
