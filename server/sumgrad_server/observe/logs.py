@@ -75,6 +75,7 @@ def configure(log_format: LogFormat, log_level: LogLevel, stream: TextIO | None 
     handler = logging.StreamHandler(sys.stderr if stream is None else stream)
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
     logging.basicConfig(handlers=[handler], level=log_level.upper(), force=True)
+    logging.captureWarnings(capture=stream is None)
     if log_level == "debug":  # of sumgrad: what asyncio and the HTTP library do is of no interest
         logging.getLogger().setLevel(logging.INFO)
         logging.getLogger("sumgrad_server").setLevel(logging.DEBUG)
