@@ -107,10 +107,11 @@ class Ledger:
 
 
 def reason_of(error: Any) -> str:
-    """The reason in an error's details, which must belong to its status; "" for UNAVAILABLE without details: gRPC's own, where nobody answers."""
+    """The reason in an error's details, which must belong to its status; "" without details: gRPC's own, where nobody answers (any more)."""
     trailer = dict(error.trailing_metadata() or ())
     if "grpc-status-details-bin" not in trailer:
-        assert error.code() is grpc.StatusCode.UNAVAILABLE, error
+        # gRPC says CANCELLED to calls that cross the last moment of a drain.
+        assert error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED), error
         return ""
     reason: str = support.details_of(error)["reason"]
     assert ROW_OF[reason] is error.code(), error

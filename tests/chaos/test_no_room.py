@@ -1,0 +1,87 @@
+"""No room: shared memory, disk and descriptors run out. Errors say so, what runs goes on, and when there is room again all is as before."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+from sumgrad_tests import load, support
+from sumgrad_tests.requests import logistic, samples
+from sumgrad_tests.served import served
+
+pytestmark = [pytest.mark.chaos, pytest.mark.slow]
+
+FLOOR = 100
+MIB = 1 << 20
+needs_mounts = pytest.mark.skipif(
+    os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root and unshare, for file systems of its own"
+)
+
+
+def with_mount(folder: Path, nbytes: int, then: str = "true") -> Sequence[str]:
+    """A command that runs another one where this folder is a small file system in memory, seen by nobody else and gone with it."""
+    mount = f'mount -t tmpfs -o size={nbytes} tmpfs "{folder}" && {then} && exec "$@"'
+    return ["unshare", "--mount", "sh", "-c", mount, "sh"]
+
+
+@needs_mounts
+def test_shared_memory_file_system_is_full(tmp_path: Path) -> None:
+    """With a full /dev/shm the server works as ever: it needs no room there."""
+    full = with_mount(Path("/dev/shm"), MIB, "{ dd if=/dev/zero of=/dev/shm/full bs=1M count=2 2>/dev/null || true; }")
+    with served(tmp_path, "--workers", "2", prefix=full) as server:
+        shm = os.statvfs(f"/proc/{server.pid}/root/dev/shm")
+        assert shm.f_bavail == 0
+        client = load.Client(server.address)
+        with load.running(server.address, load.questions(client)) as ledger:
+            ledger.reach(FLOOR)
+        ledger.check(FLOOR)
+        client.close()
+
+
+def test_shared_memory_can_not_be_had(tmp_path: Path) -> None:
+    """Where the system refuses shared memory for a large request, that is told; smaller ones are answered."""
+    with served(tmp_path, "--workers", "2", prefix=["prlimit", f"--fsize={4 * MIB}"]) as server:
+        client, objective = load.Client(server.address), logistic()
+        large = {"x": np.ones((MIB, 2)), "y": np.ones(MIB)}
+        with load.running(server.address, load.questions(client)) as ledger:
+            for _ in range(3):
+                ledger.wait_for(10)
+                graph_id = client.register(objective.graph)
+                code, details, _ = support.refused(lambda g=graph_id: client.gradient(g, objective.params, large))  # type: ignore[misc]
+                assert (code, details["reason"]) in NO_SHARED_MEMORY, details
+            ledger.reach(FLOOR)
+        ledger.check(FLOOR)
+        client.close()
+
+
+NO_SHARED_MEMORY = {(grpc.StatusCode.RESOURCE_EXHAUSTED, reason) for reason in ("BUSY", "NO_ROOM")}
+
+
+def test_too_many_open_files(tmp_path: Path) -> None:
+    """A server without descriptors for more connections or memory says so, or lets clients wait; those that it has are answered, and later all are."""
+    with served(tmp_path, "--workers", "2", prefix=["prlimit", "--nofile=160:160"]) as server:
+        client = load.Client(server.address)
+        mix = load.questions(client)
+        with load.running(server.address, mix) as ledger:
+            ledger.wait_for(20)
+            crowd = [load.Client(server.address) for _ in range(200)]
+            calls = [one.gradient_future(client.register(logistic().graph), logistic().params, samples(), timeout=3.0) for one in crowd]
+            codes = {call.code() for call in calls}
+            assert codes <= {grpc.StatusCode.OK, *OUT_OF_FILES}, codes
+            for one in crowd:
+                one.close()
+            ledger.wait_for(50)
+        ledger.check(FLOOR // 2, allowed=["NO_ROOM", "BUSY", ""])
+        with load.running(server.address, mix) as ledger:
+            ledger.reach(FLOOR)
+        ledger.check(FLOOR, allowed=["NO_ROOM"])
+        client.close()
+
+
+OUT_OF_FILES = {grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
+"""The last two for connections that are not taken in."""
