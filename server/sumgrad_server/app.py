@@ -65,6 +65,7 @@ def grpc_options(settings: Settings) -> list[tuple[str, int]]:
         # And this end asks too: what a client wanted that vanished without a word is given up, and its connection closed.
         ("grpc.keepalive_time_ms", _milliseconds(settings.keepalive_seconds)),
         ("grpc.keepalive_timeout_ms", _milliseconds(settings.keepalive_seconds)),
+        ("grpc.http2.ping_timeout_ms", _milliseconds(settings.keepalive_seconds)),
         ("grpc.server_handshake_timeout_ms", _milliseconds(settings.handshake_seconds)),
         ("grpc.max_concurrent_streams", settings.max_connection_calls),
     ]
