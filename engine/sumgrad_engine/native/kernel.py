@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Self
 
@@ -22,6 +23,12 @@ Bytes = npt.NDArray[np.uint8]
 Stop = Callable[[], bool]
 
 
+CALL_SECONDS = 0.02
+"""How long a call may take between two looks at whether anybody still wants its result."""
+FIRST_BLOCK_SECONDS = 1e-3
+"""What a block is taken to need before one was timed."""
+
+
 class Kernel:
     """Compiled code, ready to be called by several threads."""
 
@@ -34,6 +41,7 @@ class Kernel:
         self._constants = aligned(artifact.constants.nbytes)
         self._constants[:] = artifact.constants
         self._idle: list[_Workspace] = []
+        self._block_seconds = FIRST_BLOCK_SECONDS
 
     @property
     def nbytes(self) -> int:
@@ -43,25 +51,38 @@ class Kernel:
     def sums(self, params: Mapping[str, Array], inputs: Mapping[str, Array], start: int, stop: int, should_stop: Stop) -> Array:
         """The tree sum over the blocks of samples start..stop-1; `start` is the first of a block. Raises Cancelled, IndexRangeError."""
         with _Call(self, params) as call:
-            step = self.plan.call_blocks * BLOCK
+            step = self._step()
             if stop - start <= step:
                 _go_on(should_stop)
-                return call.run(inputs, start, stop, ()).copy()
+                return self._timed(call, inputs, start, stop, ()).copy()
             total = TreeSum()
             for first in range(start, stop, step):
                 _go_on(should_stop)
-                total.push(call.run(inputs, first, min(first + step, stop), ()).copy())
+                total.push(self._timed(call, inputs, first, min(first + step, stop), ()).copy())
             return total.total()
+
+    def _step(self) -> int:
+        """Samples in one call, which nobody can stop: as many blocks, a power of two, as took no more than so long when that was measured last."""
+        blocks = self.plan.call_blocks
+        while blocks > 1 and blocks * self._block_seconds > CALL_SECONDS:
+            blocks //= 2
+        return blocks * BLOCK
+
+    def _timed(self, call: _Call, inputs: Mapping[str, Array], first: int, last: int, results: Sequence[Array]) -> Array:
+        began = time.perf_counter()
+        row = call.run(inputs, first, last, results)
+        self._block_seconds = (time.perf_counter() - began) * BLOCK / (last - first)
+        return row
 
     def rows(self, params: Mapping[str, Array], inputs: Mapping[str, Array], start: int, stop: int, should_stop: Stop) -> list[Array]:
         """The results of samples start..stop-1, each of shape (stop - start, elements). Raises Cancelled, IndexRangeError."""
         results = [np.empty((stop - start, column.count), column.dtype) for column in self.plan.outputs]
         with _Call(self, params) as call:
-            step = self.plan.call_blocks * BLOCK
+            step = self._step()
             for first in range(start, stop, step):
                 _go_on(should_stop)
                 last = min(first + step, stop)
-                call.run(inputs, first, last, [result[first - start : last - start] for result in results])
+                self._timed(call, inputs, first, last, [result[first - start : last - start] for result in results])
         return results
 
 
