@@ -19,18 +19,19 @@ from grpc_reflection.v1alpha import reflection
 
 from . import service
 from .addresses import is_loopback
+from .dataset_methods import DatasetMethods
 from .executor import ProcessExecutor
 from .gate import Gate, reflection_handler
-from .graphs import GraphStore
+from .kept import Kept
 from .observe.health import tell, watch
 from .observe.observation import Observation
 from .observe.view import Stores, View
 from .pool import Pool
-from .resident import NoDatasets
 from .rpc import Activity, Host
 from .security import Security
 from .settings import Settings
 from .status_method import StatusMethod
+from .store.database import StateError
 
 log = logging.getLogger(__name__)
 
@@ -94,8 +95,9 @@ class App:
         except ValueError as error:
             raise StartError(str(error)) from error
         self._pool = Pool(settings)
-        self._graphs = GraphStore(settings.max_graphs, settings.max_graph_bytes)
-        self._view = View(settings, self._pool, Stores(self._graphs.stored, list, self._graphs.find))
+        self._kept = Kept(settings)
+        graphs = self._kept.graphs
+        self._view = View(settings, self._pool, Stores(graphs.stored, self._kept.datasets.entries, graphs.find))
         self._observation = Observation(self._view)
         self._health = health.aio.HealthServicer()
         self._activity = Activity()
@@ -105,6 +107,16 @@ class App:
     async def run(self, announce: Announce, exit_with_parent: bool = False) -> None:
         """Serves until SIGTERM, SIGINT or the parent's end. `announce` is called when requests can come. Raises StartError."""
         self._listen_for_the_end(exit_with_parent)
+        try:
+            await self._kept.open()
+        except StateError as error:
+            raise StartError(str(error)) from error
+        try:
+            await self._run(announce)
+        finally:
+            await self._kept.close()
+
+    async def _run(self, announce: Announce) -> None:
         self._pool.start()
         try:
             await first_of(self._pool.ready, self._pool.broken, self._stop)
@@ -162,8 +174,10 @@ class App:
 
     def _make_server(self) -> tuple[grpc.aio.Server, int]:
         server = grpc.aio.server(options=grpc_options(self._settings))
-        methods = service.Service(self._settings, ProcessExecutor(self._pool, self._settings), self._graphs, NoDatasets())
+        kept = self._kept
+        methods = service.Service(self._settings, ProcessExecutor(self._pool, self._settings), kept.graphs, kept.datasets)
         handlers = methods.handlers(self._host) | StatusMethod(self._view).handlers(self._host)
+        handlers |= DatasetMethods(self._settings, kept.datasets, kept.uploads).handlers(self._host)
         server.add_generic_rpc_handlers(
             (
                 Gate(service.NAME, handlers, self._host),

@@ -10,6 +10,7 @@ import hashlib
 import os
 import resource
 import shutil
+import sys
 import tempfile
 from collections import OrderedDict
 from collections.abc import Collection
@@ -70,13 +71,13 @@ class _NamedParts:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._fds: OrderedDict[int, int] = OrderedDict()
-        folder.mkdir(mode=0o700, exist_ok=True)
 
     def fd(self, number: int) -> int:
         found = self._fds.get(number)
         if found is None:
             while len(self._fds) >= OPEN_PARTS:
                 os.close(self._fds.popitem(last=False)[1])
+            self._folder.mkdir(mode=0o700, exist_ok=True)
             found = self._fds[number] = os.open(self.path(number), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         self._fds.move_to_end(number)
         return found
@@ -88,6 +89,8 @@ class _NamedParts:
         return [self.path(number).stat().st_size if self.path(number).exists() else 0 for number in range(count)]
 
     def sync(self) -> None:
+        if not self._folder.exists():
+            return
         for path in self._folder.iterdir():
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
@@ -159,7 +162,7 @@ class NamedFiles:
         return file
 
     def _check(self, file: ColumnFile, sha256: str) -> None:
-        if digest_of(file.fd) != sha256:
+        if hasher_of(file.fd).hexdigest() != sha256:
             self._damaged.add(sha256)
         self._checked.add(sha256)
 
@@ -214,7 +217,8 @@ class UnnamedFiles:
 
     def __init__(self) -> None:
         self._files: dict[str, ColumnFile] = {}
-        self._most = resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 2
+        most = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        self._most = sys.maxsize if most == resource.RLIM_INFINITY else most // 2
         self.count = 0
 
     def create(self) -> int:
@@ -255,8 +259,8 @@ class UnnamedFiles:
         """There never is anything left."""
 
 
-def digest_of(fd: int) -> str:
-    """SHA-256 of an open file's bytes, in lowercase hexadecimal."""
+def hasher_of(fd: int) -> hashlib._Hash:
+    """SHA-256 of an open file's bytes, which may go on."""
     with contextlib.closing(os.fdopen(os.dup(fd), "rb", buffering=0)) as file:
         file.seek(0)
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, "sha256")

@@ -1,0 +1,49 @@
+"""Bytes on their way to the disk: a batch is written by a thread while the next one comes, and who brings too much waits."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from .threads import in_thread
+
+WINDOW_BYTES = 1 << 23
+"""Bytes that may wait while others are written."""
+
+
+class Chunk(NamedTuple):
+    """Bytes of one column, which come after all that were given before."""
+
+    column: int
+    data: bytes | memoryview
+
+
+class Pipeline:
+    """Calls `write` in a thread, with all the chunks that have come since the last time. After an error of it nothing more is written."""
+
+    def __init__(self, write: Callable[[Sequence[Chunk]], None]) -> None:
+        self._write = write
+        self._waiting: list[Chunk] = []
+        self._waiting_bytes = 0
+        self._writing: asyncio.Task[None] | None = None
+
+    async def put(self, chunk: Chunk) -> None:
+        """Takes a chunk; waits while there are too many. Raises what writing an earlier one raised."""
+        self._waiting.append(chunk)
+        self._waiting_bytes += len(chunk.data)
+        if self._writing is None or self._writing.done() or self._waiting_bytes >= WINDOW_BYTES:
+            await self._next()
+
+    async def drain(self) -> None:
+        """Waits until all is written. Raises what writing raised."""
+        while self._writing is not None:
+            await self._next()
+
+    async def _next(self) -> None:
+        if self._writing is not None:
+            await asyncio.shield(self._writing)
+        self._writing = None
+        if self._waiting:
+            batch, self._waiting, self._waiting_bytes = self._waiting, [], 0
+            self._writing = asyncio.create_task(in_thread(self._write, batch))

@@ -1,0 +1,113 @@
+"""An upload while it comes: bytes go to the disk and into checksums, in the order in which they lie in their column."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from sumgrad_engine.errors import InputError, SumgradError
+
+from .datasets import Column
+from .pipeline import Chunk, Pipeline
+from .store.files import Parts, hasher_of
+from .store.room import room_for
+from .threads import in_thread, to_its_end
+
+
+@dataclass(eq=False)
+class Upload:
+    """One that is not finished. `received` counts the bytes of each column that are in its file, `expected` those too that wait to be written."""
+
+    namespace: str
+    upload_id: str
+    folder: str
+    columns: tuple[Column, ...]
+    parts: Parts
+    received: list[int]
+    touched: float
+    hashers: list[Any] | None = None
+    busy: bool = False
+    expected: list[int] = field(default_factory=list)
+    nbytes: int = 0
+
+    def settle(self) -> None:
+        """Nothing waits to be written any more."""
+        self.expected = list(self.received)
+        self.nbytes = sum(self.received)
+
+    def rehash(self) -> None:
+        """Works out the checksums of what is there, unless they are known."""
+        if self.hashers is None:
+            self.hashers = [
+                hasher_of(self.parts.fd(number)) if received else hashlib.sha256() for number, received in enumerate(self.received)
+            ]
+
+    def write(self, chunks: Sequence[Chunk]) -> None:
+        """Puts bytes behind those that are there; what is counted as received is in the files, also after an error."""
+        assert self.hashers is not None
+        with room_for("an upload"):
+            for number, data in chunks:
+                self._write(number, memoryview(data), self.hashers[number])
+
+    def _write(self, number: int, data: memoryview, hasher: Any) -> None:
+        if self.columns[number].dtype == "bool" and np.frombuffer(data, np.uint8).max(initial=0) > 1:
+            said = f"column {shown(self.columns[number])} has bytes other than 0 and 1, which are no booleans"
+            raise InputError(said, field=f"columns[{number}]")
+        fd = self.parts.fd(number)
+        while data:
+            written = os.pwrite(fd, data, self.received[number])
+            hasher.update(data[:written])
+            self.received[number] += written
+            data = data[written:]
+
+
+class Receiving:
+    """An upload of which one caller sends bytes."""
+
+    def __init__(self, upload: Upload, allowed: Callable[[int], None]) -> None:
+        """`allowed` raises LimitError if so many bytes more are too many."""
+        self.upload = upload
+        self._allowed = allowed
+        self._pipeline = Pipeline(upload.write)
+
+    async def put(self, number: int, offset: int, data: bytes) -> None:
+        """Takes bytes of a column. Raises InputError, LimitError, NoRoomError."""
+        upload = self.upload
+        if number >= len(upload.columns):
+            raise InputError(f"chunk.column is {number}; the upload has {len(upload.columns)} columns", field="chunk.column")
+        if offset != upload.expected[number]:
+            said = f"chunk.offset is {offset:,}, but {upload.expected[number]:,} bytes of column {shown(upload.columns[number])} have come"
+            raise InputError(f"{said}: DescribeUpload says from where to go on", field="chunk.offset")
+        self._allowed(len(data))
+        upload.expected[number] += len(data)
+        upload.nbytes += len(data)
+        upload.touched = time.time()
+        await self._pipeline.put(Chunk(number, data))
+
+    async def drain(self) -> None:
+        """Waits until all is written. Raises NoRoomError, InputError."""
+        await self._pipeline.drain()
+
+    async def release(self) -> None:
+        """Writes what has come, if that is possible, and lets others go on."""
+        await to_its_end(self._release())
+
+    async def _release(self) -> None:
+        try:
+            with contextlib.suppress(OSError, SumgradError):  # whoever sent it knows
+                await self._pipeline.drain()
+            await in_thread(self.upload.parts.close)
+        finally:
+            self.upload.settle()
+            self.upload.busy = False
+
+
+def shown(column: Column) -> str:
+    """A column's name as errors say it."""
+    return repr(column.name[:80])
