@@ -76,7 +76,7 @@ def test_the_page_is_there(browser: Any, busy: Any, screenshot: Callable[[Any, s
     assert [title.split(" ")[0] for title in titles] == ["Serving", "Throughput", "Workers", "Recent", "Recent", "Datasets", "Graphs"]
     assert browser.js("return document.querySelectorAll('#workers li').length") == 2
     assert "INVALID_ARGUMENT" in browser.text("#failed")
-    assert browser.js("return document.querySelectorAll('svg.chart path.line').length") == 2
+    assert browser.js("return document.querySelectorAll('svg.chart path.line').length") == 3
     assert browser.complaints() == []
     with Image.open(screenshot(browser, "page")) as picture:
         assert picture.size == (1200, 900)

@@ -24,7 +24,7 @@ from sumgrad_server.observe.calls import BOUNDS, CallCounts
 from sumgrad_server.observe.charts import HEIGHT, ceiling, chart
 from sumgrad_server.observe.logs import LINES_A_SECOND, CallLog, JsonFormatter, TextFormatter, configure
 from sumgrad_server.observe.metrics import Metrics
-from sumgrad_server.observe.recent import Rate, RecentCalls
+from sumgrad_server.observe.recent import Level, Rate, RecentCalls
 from sumgrad_server.observe.view import Stores, View
 from sumgrad_server.pool import Census, Totals, WorkerCensus
 from sumgrad_server.rpc import Finished
@@ -350,6 +350,14 @@ def test_rates_are_growth_a_second() -> None:
         rate.look(now, total)
     assert list(rate.history) == [0.0, 0.0, 50.0, 50.0]
     assert rate.current == pytest.approx(100.0 / 3.0)
+
+
+def test_levels_are_what_was_seen() -> None:
+    """The last values, oldest first, and the newest of them."""
+    level = Level(3)
+    for value in (1.0, 2.0, 5.0, 3.0):
+        level.look(value)
+    assert (list(level.history), level.current) == ([2.0, 5.0, 3.0], 3.0)
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import http.client
 import json
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -243,22 +244,46 @@ def ladder(steps: int) -> Any:
     return sg.Objective(value).graph
 
 
-def test_drawing_is_given_up(support: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A graph whose picture takes too long gets none, and its process is gone; the loop goes on meanwhile."""
-    monkeypatch.setattr(drawings, "SECONDS", 1.0)
+@pytest.mark.parametrize(
+    ("limit", "expected", "kept"),
+    [("SECONDS", drawings.TOO_LONG, True), ("PATIENCE_SECONDS", drawings.BUSY, False)],
+    ids=["processor time", "patience"],
+)
+def test_drawing_is_given_up(support: Any, monkeypatch: pytest.MonkeyPatch, limit: str, expected: Any, kept: bool) -> None:
+    """A graph that takes too much time gets no picture, and only if the graph was to blame that is for good; the loop goes on meanwhile."""
+    monkeypatch.setattr(drawings, limit, 1)
     graph = stored(support, ladder(900))
 
-    async def draw() -> tuple[drawings.Picture, int]:
+    async def draw() -> tuple[drawings.Picture, int, int]:
         made, turns = drawings.Drawings(), 0
         task = asyncio.create_task(made.of(graph))
         while not task.done():
             turns += 1
             await asyncio.sleep(0.01)
-        return await task, turns
+        return await task, turns, len(made._kept)
 
-    picture, turns = asyncio.run(draw())
-    assert picture == drawings.TOO_LONG
+    picture, turns, count = asyncio.run(draw())
+    assert picture == expected
+    assert count == kept
     assert turns > 20
+
+
+def test_a_machine_without_room_draws_nothing(support: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When no process can be started the page says so, and tries again the next time."""
+    graph, limits = stored(support, ladder(3)), resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    async def draw() -> list[drawings.Picture]:
+        made = drawings.Drawings()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")), limits[1]))
+        try:
+            first = await made.of(graph)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        return [first, await made.of(graph)]
+
+    refused, drawn = asyncio.run(draw())
+    assert refused == drawings.BUSY
+    assert "<svg" in drawn.svg
 
 
 def test_a_picture_is_drawn_once(support: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""A graph as an SVG picture, drawn by a process of its own: `python -m sumgrad_server.observe.drawing < graph > picture`.
+"""A graph as an SVG picture, drawn by a process of its own: `python -m sumgrad_server.observe.drawing SECONDS < graph > picture`.
 
 Finding places for boxes can take very long for graphs made to that end, and holds Python's lock meanwhile. A process can be limited, and killed.
 """
@@ -21,7 +21,6 @@ from sumgrad_engine.types import Shape
 from ..codec import parse_graph
 from ..settings import Settings
 
-SECONDS = 10
 MEMORY_BYTES = 1 << 30
 NAME_LENGTH = 40
 EXIT_NOT_DRAWN = 3
@@ -73,10 +72,10 @@ def picture(graph: bytes) -> str:
     return to_svg(drawn(parse_graph(graph, b"", Settings())), look=lambda node: (node.symbol, node.operands))
 
 
-def main() -> int:
-    """Draws; nobody waits longer than SECONDS for it, and it takes nobody's processor time or memory."""
+def main(seconds: int) -> int:
+    """Draws within so much processor time, of which others go first, and within MEMORY_BYTES."""
     os.nice(10)
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     try:
@@ -89,4 +88,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(int(sys.argv[1])))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -13,8 +14,13 @@ from dataclasses import dataclass
 from sumgrad_engine.display.svg import MOST_NODES
 
 from ..graphs import StoredGraph
-from .drawing import SECONDS
 
+log = logging.getLogger(__name__)
+
+SECONDS = 10
+"""Processor time that a picture may take."""
+PATIENCE_SECONDS = 30.0
+"""How long it may take to be ready, on a machine that has other work to do."""
 KEPT = 32
 KEPT_BYTES = 1 << 25
 MOST_BYTES = 1 << 21
@@ -33,9 +39,9 @@ class Picture:
 
 
 TOO_LARGE = Picture(why=f"Graphs of more than {MOST_NODES:,} nodes are not drawn: nobody could read the picture.")
-TOO_LONG = Picture(why=f"This graph is not drawn: finding places for its nodes takes longer than {SECONDS} seconds.")
+TOO_LONG = Picture(why=f"This graph is not drawn: finding places for its nodes takes longer than {SECONDS} seconds of processor time.")
 FAILED = Picture(why="This graph is not drawn: its picture would be too large.")
-BUSY = Picture(why="Other graphs are being drawn just now. Come back in a moment.")
+BUSY = Picture(why="This graph is not drawn now, because the machine has too much to do. Come back in a moment.")
 
 
 class Drawings:
@@ -66,7 +72,8 @@ class Drawings:
         try:
             async with self._turn:
                 picture = await _drawn(graph.shared.ref.split(graph.shared.arena.bytes)[0])
-            self._keep(name, picture)
+            if picture is not BUSY:
+                self._keep(name, picture)
             return picture
         finally:
             del self._under_way[name]
@@ -86,13 +93,17 @@ class Drawings:
 
 
 async def _drawn(graph: bytes) -> Picture:
-    process = await _start()
     try:
-        async with asyncio.timeout(SECONDS):
+        process = await _start()
+    except OSError as error:  # no memory, too many processes or open files
+        log.warning("can't start a process to draw a graph: %s", error)
+        return BUSY
+    try:
+        async with asyncio.timeout(PATIENCE_SECONDS):
             svg = await _talk(process, graph)
             code = await process.wait() if svg is not None else 0
     except TimeoutError:
-        return TOO_LONG
+        return BUSY
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
@@ -105,7 +116,7 @@ async def _drawn(graph: bytes) -> Picture:
 async def _start() -> asyncio.subprocess.Process:
     paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
     return await asyncio.create_subprocess_exec(
-        *(sys.executable, "-P", "-m", "sumgrad_server.observe.drawing"),
+        *(sys.executable, "-P", "-m", "sumgrad_server.observe.drawing", str(SECONDS)),
         env={"PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"},  # nothing else of this process's environment: there may be secrets in it
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,

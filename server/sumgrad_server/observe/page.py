@@ -19,7 +19,7 @@ from .calls import CallCounts
 from .charts import chart
 from .drawing import shown
 from .drawings import Picture
-from .recent import Ended, Rate, RecentCalls
+from .recent import Ended, Level, Rate, RecentCalls
 from .view import View, together
 
 MOST_ROWS = 100
@@ -33,15 +33,17 @@ STATIC: Mapping[str, str] = {"style.css": "text/css", "page.js": "text/javascrip
 
 
 class Throughput:
-    """Samples and requests a second over the last minutes, looked at once a second."""
+    """Samples and requests a second, and the queue, over the last minutes; looked at once a second."""
 
     def __init__(self, view: View, calls: CallCounts) -> None:
         self._view, self._calls = view, calls
-        self.samples, self.requests = Rate(), Rate()
+        self.samples, self.requests, self.queue = Rate(), Rate(), Level()
 
     def look(self, now: float) -> None:
         """Takes note of the totals."""
-        self.samples.look(now, self._view.census().totals.samples)
+        census = self._view.census()
+        self.samples.look(now, census.totals.samples)
+        self.queue.look(census.active_jobs)
         self.requests.look(now, self._calls.ended)
 
 
@@ -106,8 +108,9 @@ class Page:
         }
 
     def _charts(self) -> list[dict[str, Any]]:
-        pairs = (("Samples", self.throughput.samples), ("Requests", self.throughput.requests))
-        return [{"name": name, "current": rate.current, "drawn": chart(rate.history), "seconds": len(rate.history)} for name, rate in pairs]
+        seen = self.throughput
+        pairs = (("samples a second", seen.samples), ("requests a second", seen.requests), ("jobs waiting or running", seen.queue))
+        return [{"name": name, "current": line.current, "drawn": chart(line.history), "seconds": len(line.history)} for name, line in pairs]
 
 
 def _call_row(ended: Ended) -> dict[str, Any]:

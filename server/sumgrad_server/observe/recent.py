@@ -51,6 +51,27 @@ def _newest(ended: deque[tuple[float, Finished]], most: int) -> list[Ended]:
     return [Ended(*entry) for entry in list(ended)[: -most - 1 : -1]]
 
 
+class Level:
+    """What something was in each of the last seconds, oldest first."""
+
+    def __init__(self, seconds: int = SECONDS) -> None:
+        self._values: deque[float] = deque([0.0] * seconds, maxlen=seconds)
+
+    def look(self, value: float) -> None:
+        """Takes note of what it is; meant to be called once a second."""
+        self._values.append(value)
+
+    @property
+    def history(self) -> Sequence[float]:
+        """The values; 0 before the first look."""
+        return tuple(self._values)
+
+    @property
+    def current(self) -> float:
+        """The last value."""
+        return self._values[-1]
+
+
 class Rate:
     """How fast a counter grew, a second at a time, oldest first."""
 
