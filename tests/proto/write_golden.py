@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -25,6 +27,7 @@ from sumgrad_proto.v1 import graph_pb2, service_pb2, service_pb2_grpc
 
 GOLDEN = Path(__file__).parent / "golden"
 SAMPLES = {"x": np.array([[0.5, -1.5], [2.0, 0.25], [-0.75, 1.0]]), "y": np.array([1.0, -2.0, 0.5])}
+CREATED = 1_700_000_000
 PARAMETERS = {"w": np.array([0.5, -0.25]), "b": np.array(0.125)}
 
 
@@ -103,7 +106,99 @@ def parts() -> dict[str, Message]:
         "Array-i32": codec.encode_array(np.array([-1, 2**20], np.int32)),
         "Array-bool": codec.encode_array(np.array([True, False])),
         "NamedArray": graph_pb2.NamedArray(name="w", array=array),
+        **dataset_parts(),
         "SourceMap": graph_pb2.SourceMap(files=["train.py", "model.py"], file=[1, 2, 0], line=[12, 7, 0]),
+    }
+
+
+def dataset_parts() -> dict[str, Message]:
+    """Those about datasets and streams, and of a status what differs from server to server."""
+    uploaded, worker = (
+        upload(),
+        service_pb2.WorkerStatus(number=1, process_id=4321, state=service_pb2.WORKER_STATE_BUSY, finished_shards=17),
+    )
+    column = service_pb2.Column(name="x", dtype=graph_pb2.DTYPE_F64, shape=[2], sha256=bytes(range(32)))
+    rows = service_pb2.Rows(indices=codec.encode_array(np.array([2, 0, 2])))
+    error = service_pb2.StreamError(code=5, message="no graph", details=b"\x08\x05", request_id="golden-c1")
+    return {
+        "Column": column,
+        "Dataset": service_pb2.Dataset(id="0" * 64, name="golden", sample_count=3, columns=[column], byte_count=48, created=CREATED),
+        "Rows": rows,
+        "RowRange": service_pb2.RowRange(start=1, stop=3),
+        "UploadStart": uploaded["UploadDatasetRequest-start"].start,
+        "UploadChunk": uploaded["UploadDatasetRequest-rest"].chunk,
+        "UploadFinish": uploaded["UploadDatasetRequest-finish"].finish,
+        "StreamError": error,
+        "GradientStreamResponse-unanswered": service_pb2.GradientStreamResponse(error=error),
+        "WorkerStatus": worker,
+        "GetStatusResponse-unanswered": service_pb2.GetStatusResponse(
+            request_id="golden-b9",
+            version="0.1.0",
+            uptime_seconds=1.5,
+            draining=True,
+            workers=[worker],
+            active_requests=1,
+            finished_requests=2,
+            failed_requests=3,
+            summed_samples=4,
+            worker_restarts=5,
+            graphs=6,
+            datasets=7,
+            dataset_bytes=8,
+        ),
+    }
+
+
+def upload() -> dict[str, service_pb2.UploadDatasetRequest]:
+    """An upload that breaks off after its first chunk, and goes on after DescribeUpload."""
+    part, chunk = service_pb2.UploadDatasetRequest, service_pb2.UploadChunk
+    columns = [service_pb2.Column(name=name, dtype=graph_pb2.DTYPE_F64, shape=array.shape[1:]) for name, array in SAMPLES.items()]
+    x, y = (array.tobytes() for array in SAMPLES.values())
+    start = service_pb2.UploadStart(request_id="golden-b0", upload_id="golden-upload", name="golden", columns=columns, replace=True)
+    finish = service_pb2.UploadFinish(sample_count=3, sha256=[hashlib.sha256(data).digest() for data in (x, y)])
+    return {
+        "UploadDatasetRequest-start": part(start=start),
+        "UploadDatasetRequest-chunk": part(chunk=chunk(column=0, offset=0, data=x)),
+        "UploadDatasetRequest-rest": part(chunk=chunk(column=1, offset=0, data=y[:8])),
+        "UploadDatasetRequest-rest-2": part(chunk=chunk(column=1, offset=8, data=y[8:])),
+        "UploadDatasetRequest-finish": part(finish=finish),
+    }
+
+
+def number(message: Any) -> str:
+    """Where a request stands in the order in which all are sent."""
+    if not isinstance(message, service_pb2.UploadDatasetRequest):
+        return str(message.request_id)
+    if message.HasField("chunk"):
+        return f"golden-b{1 if message.chunk.column == 0 else 3}{message.chunk.offset}"
+    return message.start.request_id or "golden-b4"
+
+
+def about_datasets(graph: str, score: str) -> dict[str, Message]:
+    """Requests that follow each other: a dataset comes, is computed with, and goes. The graphs are those of the ids."""
+    return {
+        **upload(),
+        "DescribeUploadRequest": service_pb2.DescribeUploadRequest(request_id="golden-b2", upload_id="golden-upload"),
+        "ListDatasetsRequest": service_pb2.ListDatasetsRequest(request_id="golden-b5"),
+        "DescribeDatasetRequest": service_pb2.DescribeDatasetRequest(request_id="golden-b6", dataset="golden"),
+        "GradientRequest-rows": service_pb2.GradientRequest(
+            request_id="golden-b7a",
+            graph_id=graph,
+            parameters=named(PARAMETERS),
+            evaluator=service_pb2.EVALUATOR_REFERENCE,
+            dataset="golden",
+            rows=service_pb2.Rows(indices=codec.encode_array(np.array([2, 0, 2]))),
+        ),
+        "EvaluateRequest-rows": service_pb2.EvaluateRequest(
+            request_id="golden-b7b",
+            graph_id=score,
+            parameters=named({"w": PARAMETERS["w"]}),
+            evaluator=service_pb2.EVALUATOR_REFERENCE,
+            dataset="golden",
+            rows=service_pb2.Rows(range=service_pb2.RowRange(start=1, stop=3)),
+        ),
+        "DeleteDatasetRequest": service_pb2.DeleteDatasetRequest(request_id="golden-b8", dataset="golden"),
+        "GetStatusRequest": service_pb2.GetStatusRequest(request_id="golden-b9"),
     }
 
 
@@ -164,21 +259,56 @@ def requests() -> dict[str, Message]:
             evaluator=service_pb2.EVALUATOR_COMPILED,
             precision=service_pb2.PRECISION_F32,
         ),
+        **about_datasets(name(graph), name(score)),
     }
 
 
 def answers(address: str, asked: dict[str, Message]) -> Iterator[tuple[str, Message]]:
-    """What a server answers to each request, in order; the messages of a stream are numbered."""
+    """What a server answers to each request, in order; the messages of a stream are numbered, and what depends on time and process is settled."""
     with grpc.insecure_channel(address) as channel:
         stub = service_pb2_grpc.GradientServiceStub(channel)
-        for name, request in asked.items():
-            kind, _, variant = name.partition("-")
-            method = kind.removesuffix("Request")
-            reply = getattr(stub, method)(request)
-            replies = list(reply) if method == "Evaluate" else [reply]
-            suffix = f"-{variant}" if variant else ""
-            for number, message in enumerate(replies):
-                yield f"{method}Response{suffix}" + (f"-{number}" if number else ""), message
+        for (method, variant), messages in calls(asked):
+            replies = replies_of(getattr(stub, method), messages)
+            for position, message in enumerate(replies):
+                yield f"{method}Response{variant}" + (f"-{position}" if position else ""), settled(message)
+
+
+def calls(asked: dict[str, Message]) -> Iterator[tuple[tuple[str, str], list[Message]]]:
+    """Method, variant ("-VARIANT" or "") and messages of each call: parts of an upload go together, behind its start whenever it goes on."""
+    in_order = sorted(asked.items(), key=lambda item: number(item[1]))
+    for is_upload, group in groupby(in_order, lambda item: isinstance(item[1], service_pb2.UploadDatasetRequest)):
+        if is_upload:
+            parts = [message for _, message in group]
+            start = asked["UploadDatasetRequest-start"]
+            yield ("UploadDataset", ""), [start, *(part for part in parts if part is not start)]
+            continue
+        for name, message in group:
+            kind, dash, variant = name.partition("-")
+            yield (kind.removesuffix("Request"), dash + variant), [message]
+
+
+def replies_of(method: Any, messages: list[Message]) -> list[Message]:
+    """What is answered to a call; nothing to an upload that breaks off."""
+    if isinstance(method, grpc.StreamUnaryMultiCallable):
+        try:
+            return [method(iter(messages))]
+        except grpc.RpcError as error:
+            if "ended without UploadFinish" not in error.details():
+                raise
+            return []
+    reply = method(messages[0])
+    return list(reply) if isinstance(method, grpc.UnaryStreamMultiCallable) else [reply]
+
+
+def settled(message: Any) -> Message:
+    """An answer with a fixed time in place of that at which datasets were stored; and of a status, that there was one."""
+    if isinstance(message, service_pb2.GetStatusResponse):
+        return service_pb2.GetStatusResponse(request_id=message.request_id)
+    datasets = list(getattr(message, "datasets", [])) + ([message.dataset] if hasattr(message, "dataset") else [])
+    for dataset in datasets:
+        assert dataset.created > 0
+        dataset.created = CREATED
+    return message
 
 
 def write(name: str, message: Message) -> None:
