@@ -12,6 +12,7 @@ import sumgrad_engine as sg
 from PIL import Image
 from sumgrad_proto.v1 import service_pb2 as wire
 from sumgrad_tests import support
+from sumgrad_tests.requests import upload
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 
@@ -53,6 +54,11 @@ def busy(server: Any) -> Any:
     data = {"x": np.ones((4000, 2)), "y": np.ones(4000)}
     name = server.client.register(logistic.graph)
     server.client.register(sg.Objective(sg.input(EVIL) * sg.param("p" * 200, 1.0)).graph)
+    uploading = server.client.channel.stream_unary(
+        "/sumgrad.v1.GradientService/UploadDataset", wire.UploadDatasetRequest.SerializeToString, wire.UploadDatasetResponse.FromString
+    )
+    for stored in ("train", "d" * 110, EVIL):
+        uploading(iter(upload(stored, data, 1 << 16)), timeout=60)
     for _ in range(30):
         server.client.gradient(name, logistic.params, data)
     server.client.evaluate(name, logistic.params, data)
@@ -134,6 +140,7 @@ def test_markup_of_clients_is_text(browser: Any, busy: Any) -> None:
     support.refused(lambda: ask(busy, EVIL))
     browser.open(busy)
     support.wait_until(lambda: EVIL in browser.text("#recent"), "the request")
+    assert EVIL in browser.text("#datasets")
     assert EVIL[:40] in browser.text("#graphs")
     assert browser.js("return [...document.images].length") == 1
     assert browser.js("return [...document.scripts].map((script) => script.getAttribute('src'))") == ["/static/page.js"]

@@ -29,6 +29,7 @@ from sumgrad_server.observe import connections, drawing, drawings
 from sumgrad_server.observe.connections import MOST_CONNECTIONS
 from sumgrad_server.pool import SharedGraph
 from sumgrad_server.tasks import Signature
+from sumgrad_tests.requests import upload
 
 SERVICES = ("", "sumgrad.v1.GradientService")
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
@@ -424,6 +425,25 @@ def test_status_tells_how_it_stands(support: Any, watched: Any) -> None:
     assert after.summed_samples == before.summed_samples + 412
     assert after.finished_requests == before.finished_requests + 2
     assert (after.graphs, after.datasets, after.draining) == (before.graphs + 1, 0, False)
+
+
+def test_datasets_are_told_of(support: Any) -> None:
+    """By the status, the metrics and the page; content that goes by two names is there once."""
+    with support.running("--workers", "1", "--metrics-address", "127.0.0.1:0") as server:
+        call = server.client.channel.stream_unary(
+            "/sumgrad.v1.GradientService/UploadDataset",
+            wire.UploadDatasetRequest.SerializeToString,
+            wire.UploadDatasetResponse.FromString,
+        )
+        for name in ("<b>train</b>", "again"):
+            call(iter(upload(name, {"x": np.arange(200.0).reshape(100, 2), "y": np.arange(100)}, 1 << 20)), timeout=60)
+        told = status(server)
+        assert (told.datasets, told.dataset_bytes) == (2, 2400)
+        assert (metric(server, "sumgrad_datasets"), metric(server, "sumgrad_dataset_bytes")) == (2.0, 2400.0)
+        page = ask(server, "/")[2]
+        assert "&lt;b&gt;train&lt;/b&gt;" in page
+        assert "2.3 KiB" in page
+        assert metric(server, 'sumgrad_received_bytes_total{method="UploadDataset",status="OK"}') > 2 * 2400
 
 
 # Logs and traces.

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from sumgrad_engine.display.svg import MOST_NODES
 
 from ..graphs import StoredGraph
+from ..hardening import worker_environment
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +118,7 @@ async def _start() -> asyncio.subprocess.Process:
     paths = os.pathsep.join(path or os.getcwd() for path in sys.path)
     return await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-m", "sumgrad_server.observe.drawing", str(SECONDS)),
-        env={"PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"},  # nothing else of this process's environment: there may be secrets in it
+        env={**worker_environment(os.environ), "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"},
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.DEVNULL,
