@@ -6,7 +6,7 @@ import asyncio
 
 from .datasets import Catalogue
 from .faults import DamagedError, NoRoomError
-from .graphs import GraphStore
+from .graphs import Graphs
 from .settings import Settings
 from .store.database import StateError
 from .store.state import State
@@ -18,7 +18,7 @@ class Kept:
 
     def __init__(self, settings: Settings) -> None:
         self._state = State(settings.state_dir)
-        self.graphs = GraphStore(settings.max_graphs, settings.max_graph_bytes)
+        self.graphs = Graphs(self._state, settings)
         self.datasets = Catalogue(self._state, settings)
         self.uploads = Uploads(self._state, self.datasets, settings)
         self._expiring: asyncio.Task[None] | None = None
@@ -27,6 +27,7 @@ class Kept:
         """Reads what there is. Raises StateError; then it is closed."""
         await self._state.open()
         try:
+            await self.graphs.load()
             await self.datasets.load()
             await self.uploads.load()
         except (NoRoomError, DamagedError) as error:

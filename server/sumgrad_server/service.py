@@ -13,7 +13,8 @@ from sumgrad_proto.v1 import service_pb2 as wire
 from . import codec, rpc
 from .answers import GradientAnswers
 from .executor import Asker, EvaluateCall, Executor, GradientCall
-from .graphs import GraphStore, StoredGraph, graph_id
+from .faults import DamagedError, UnknownGraphError
+from .graphs import Graphs, StoredGraph, graph_id
 from .pool import SharedGraph
 from .resident import Datasets, Rows
 from .rpc import Call, Host, RpcHandler
@@ -33,7 +34,7 @@ _REDUCTIONS = {wire.REDUCTION_UNSPECIFIED: False, wire.REDUCTION_SUM: False, wir
 class Service:
     """The methods of GradientService."""
 
-    def __init__(self, settings: Settings, executor: Executor, graphs: GraphStore, datasets: Datasets) -> None:
+    def __init__(self, settings: Settings, executor: Executor, graphs: Graphs, datasets: Datasets) -> None:
         self._settings = settings
         self._executor = executor
         self._graphs = graphs
@@ -53,7 +54,7 @@ class Service:
     async def register_graph(self, call: Call, request: wire.RegisterGraphRequest) -> wire.RegisterGraphResponse:
         """Stores a graph that passes every check."""
         name = await unblocking(len(request.graph), graph_id, request.graph)
-        known = self._graphs.find(name)
+        known = await self._known(call, name)
         graph = known or await self._checked(call, name, request)
         return wire.RegisterGraphResponse(
             request_id=request.request_id,
@@ -65,21 +66,31 @@ class Service:
     async def _checked(self, call: Call, name: str, request: wire.RegisterGraphRequest) -> StoredGraph:
         shared = await self._shared(name, request.graph, request.sources)
         graph = StoredGraph(shared, await self._executor.describe(shared, asker(call)))
-        self._graphs.put(graph)
+        await self._graphs.put(graph)
         return graph
+
+    async def _known(self, call: Call, name: str) -> StoredGraph | None:
+        try:
+            return await self._graph(call, name)
+        except (UnknownGraphError, DamagedError):
+            return None
+
+    async def _graph(self, call: Call, name: str) -> StoredGraph:
+        """A graph that was registered. Never suspends for one in memory. Raises UnknownGraphError, DamagedError."""
+        return self._graphs.find(name) or await self._graphs.get(name, lambda shared: self._executor.describe(shared, asker(call)))
 
     async def _shared(self, name: str, graph: bytes, sources: graph_pb2.SourceMap) -> SharedGraph:
         return await unblocking(len(graph), SharedGraph.of, name, graph, sources.SerializeToString())
 
-    async def get_graph(self, _: Call, request: wire.GetGraphRequest) -> wire.GetGraphResponse:
+    async def get_graph(self, call: Call, request: wire.GetGraphRequest) -> wire.GetGraphResponse:
         """Returns a graph as it was registered."""
-        shared = self._graphs.get(request.graph_id).shared
+        shared = (await self._graph(call, request.graph_id)).shared
         graph, sources = await unblocking(shared.arena.nbytes, shared.ref.split, shared.arena.bytes)
         return wire.GetGraphResponse(request_id=request.request_id, graph=graph, sources=codec.parse(graph_pb2.SourceMap, sources))
 
     async def gradient(self, call: Call, request: wire.GradientRequest) -> wire.GradientResponse:
         """Sums over a minibatch, or over rows of a dataset."""
-        graph = self._graphs.get(request.graph_id)
+        graph = await self._graph(call, request.graph_id)
         found = await self._executor.gradient(graph, await self._gradient_call(call, request))
         call.samples += found.count
         response = self._answers.get(found.layout).response(found.vector)
@@ -131,7 +142,7 @@ class Service:
 
     async def evaluate(self, call: Call, request: wire.EvaluateRequest) -> None:
         """Streams outputs for each sample."""
-        graph = self._graphs.get(request.graph_id)
+        graph = await self._graph(call, request.graph_id)
         options = self._options(request)
         parameters, inputs = await self._arrays(request)
         rows = await self._rows(call, request)

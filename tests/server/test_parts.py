@@ -17,7 +17,6 @@ from sumgrad_engine.program import Layout
 from sumgrad_engine.trace import trace
 from sumgrad_server import settings as settings_module
 from sumgrad_server.executor import MAX_ROWS_BYTES, MAX_SHARD_BLOCKS, MAX_SHARDS, objective_layout, shard_blocks
-from sumgrad_server.faults import UnknownGraphError
 from sumgrad_server.graphs import GraphStore, StoredGraph, graph_id
 from sumgrad_server.pool import SharedGraph
 from sumgrad_server.tasks import Packer, Signature
@@ -90,10 +89,9 @@ def test_store_drops_the_least_recently_used() -> None:
         store.put(graph)
     assert store.nbytes == 200
     store.put(third)
-    assert store.get(graph_id(b"1" * 100)) is first
-    with pytest.raises(UnknownGraphError, match="register it"):
-        store.get(graph_id(b"2" * 100))
-    store.put(stored(b"4" * 1000))
+    assert store.find(graph_id(b"1" * 100)) is first
+    assert store.find(graph_id(b"2" * 100)) is None
+    assert store.put(stored(b"4" * 1000)) == [graph_id(b"3" * 150), graph_id(b"1" * 100)]
     assert store.nbytes == 1000
 
 

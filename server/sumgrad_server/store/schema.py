@@ -15,7 +15,10 @@ Step: TypeAlias = str
 STEPS: Sequence[Step] = (
     """
     -- Graphs: their bytes and then those of their source maps, in parts, for SQLite takes at most 10^9 bytes at once.
-    CREATE TABLE graphs (id TEXT PRIMARY KEY, number INTEGER NOT NULL, graph_bytes INTEGER NOT NULL, source_bytes INTEGER NOT NULL);
+    -- `sha256` is that of all of them, `number` grows with each one.
+    CREATE TABLE graphs (
+        id TEXT PRIMARY KEY, number INTEGER NOT NULL, graph_bytes INTEGER NOT NULL, source_bytes INTEGER NOT NULL, sha256 TEXT NOT NULL
+    );
     CREATE TABLE graph_parts (
         graph TEXT NOT NULL REFERENCES graphs(id) ON DELETE CASCADE, part INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (graph, part)
     );

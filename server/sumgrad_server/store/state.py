@@ -22,6 +22,11 @@ class State:
         self._path = Path(path) if path is not None else None
         self._directory: Directory | None = None
 
+    @property
+    def durable(self) -> bool:
+        """Whether it outlives the server."""
+        return self._path is not None
+
     async def open(self) -> None:
         """Takes the directory, checks the database and deletes what a server that died left unfinished. Raises StateError."""
         if self._path is not None:
