@@ -20,8 +20,9 @@ from grpc_reflection.v1alpha import reflection
 from . import service
 from .addresses import is_loopback
 from .dataset_methods import DatasetMethods
-from .executor import ProcessExecutor
+from .executor import Asker, ProcessExecutor
 from .gate import Gate, reflection_handler
+from .graphs import StoredGraph
 from .kept import Kept
 from .observe.health import tell, watch
 from .observe.observation import Observation
@@ -96,8 +97,8 @@ class App:
             raise StartError(str(error)) from error
         self._pool = Pool(settings)
         self._kept = Kept(settings)
-        graphs = self._kept.graphs
-        self._view = View(settings, self._pool, Stores(graphs.stored, self._kept.datasets.entries, graphs.find))
+        self._executor = ProcessExecutor(self._pool, settings)
+        self._view = View(settings, self._pool, Stores(self._kept.graphs.held, self._kept.datasets.entries, self._find_graph))
         self._observation = Observation(self._view)
         self._health = health.aio.HealthServicer()
         self._activity = Activity()
@@ -154,6 +155,10 @@ class App:
         except OSError as error:
             raise StartError(f"can't serve metrics on {address}: {error}") from error
 
+    async def _find_graph(self, name: str) -> StoredGraph:
+        """For the page: a graph that is on the disk alone is read and checked, in turn with the requests of clients."""
+        return await self._kept.graphs.get(name, lambda shared: self._executor.describe(shared, Asker("page")))
+
     async def _drain(self, server: grpc.aio.Server) -> None:
         """New work gets UNAVAILABLE, running calls have their grace; then those that are left get UNAVAILABLE too, and gRPC stops.
 
@@ -175,7 +180,7 @@ class App:
     def _make_server(self) -> tuple[grpc.aio.Server, int]:
         server = grpc.aio.server(options=grpc_options(self._settings))
         kept = self._kept
-        methods = service.Service(self._settings, ProcessExecutor(self._pool, self._settings), kept.graphs, kept.datasets)
+        methods = service.Service(self._settings, self._executor, kept.graphs, kept.datasets)
         handlers = methods.handlers(self._host) | StatusMethod(self._view).handlers(self._host)
         handlers |= DatasetMethods(self._settings, kept.datasets, kept.uploads).handlers(self._host)
         server.add_generic_rpc_handlers(

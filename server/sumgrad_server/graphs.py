@@ -8,6 +8,7 @@ import sqlite3
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from .faults import DamagedError, UnknownGraphError
 from .pool import SharedGraph
@@ -42,6 +43,14 @@ class StoredGraph:
         return self.shared.ref.graph_bytes + self.shared.ref.source_bytes
 
 
+class HeldGraph(NamedTuple):
+    """A graph that the server has; it is not in memory before somebody asks for it."""
+
+    id: str
+    nbytes: int
+    graph: StoredGraph | None
+
+
 class GraphStore:
     """At most `max_graphs` graphs of together `max_bytes` bytes; the last one put is kept whatever its size. Some may be on the disk alone."""
 
@@ -61,9 +70,9 @@ class GraphStore:
         self._graphs.move_to_end(name)
         return found[1]
 
-    def stored(self) -> list[StoredGraph]:
-        """All that are in memory, the last used first."""
-        return [graph for _, graph in reversed(self._graphs.values()) if graph is not None]
+    def held(self) -> list[HeldGraph]:
+        """All of them, the last used first."""
+        return [HeldGraph(name, nbytes, graph) for name, (nbytes, graph) in reversed(self._graphs.items())]
 
     def put(self, graph: StoredGraph) -> list[str]:
         """Keeps a graph, unless it is here already. Gives the ids of those that had to go."""
@@ -109,9 +118,9 @@ class Graphs:
         """The graph of this id, if it is in memory."""
         return self._store.find(name)
 
-    def stored(self) -> list[StoredGraph]:
-        """All that are in memory, the last used first."""
-        return self._store.stored()
+    def held(self) -> list[HeldGraph]:
+        """All of them, the last used first."""
+        return self._store.held()
 
     async def get(self, name: str, describe: Callable[[SharedGraph], Awaitable[Signature]]) -> StoredGraph:
         """The graph of this id; one that comes from the disk is described. Raises UnknownGraphError, DamagedError."""

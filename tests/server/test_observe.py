@@ -18,7 +18,8 @@ from opentelemetry.trace import SpanKind, StatusCode
 from prometheus_client.parser import text_string_to_metric_families
 from sumgrad_server.auth import EVERYBODY, Principal
 from sumgrad_server.datasets import Entry
-from sumgrad_server.faults import PermissionDeniedError, UnauthenticatedError
+from sumgrad_server.faults import PermissionDeniedError, UnauthenticatedError, UnknownGraphError
+from sumgrad_server.graphs import HeldGraph, StoredGraph
 from sumgrad_server.observe import access, page, traces
 from sumgrad_server.observe.calls import BOUNDS, CallCounts
 from sumgrad_server.observe.charts import HEIGHT, ceiling, chart
@@ -72,9 +73,14 @@ class Standing:
         return self._census
 
 
-def view_of(*states: Any, datasets: list[Entry] | None = None, **totals: Any) -> View:
+async def no_graph(name: str) -> StoredGraph:
+    """Where there are none."""
+    raise UnknownGraphError(name)
+
+
+def view_of(*states: Any, datasets: list[Entry] | None = None, graphs: list[HeldGraph] | None = None, **totals: Any) -> View:
     """The state of a server with workers in these states."""
-    return View(Settings(workers=2), Standing(*states, **totals), Stores(list, lambda: datasets or [], lambda _: None))
+    return View(Settings(workers=2), Standing(*states, **totals), Stores(lambda: graphs or [], lambda: datasets or [], no_graph))
 
 
 def samples_of(text: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
@@ -112,6 +118,7 @@ def test_the_state_is_told() -> None:
         "busy",
         "starting",
         datasets=[entry("default", "a", 160), entry("default", "a too", 160, content="a"), entry("b", "b", 8)],
+        graphs=[HeldGraph("f" * 64, 77, None)],
         samples=5,
         jobs_failed=1,
         worker_restarts=2,
@@ -130,6 +137,8 @@ def test_the_state_is_told() -> None:
         ("sumgrad_program_prepare_seconds_total", ()): 0.5,
         ("sumgrad_active_jobs", ()): 3,
         ("sumgrad_shared_memory_bytes", ()): 1 << 16,
+        ("sumgrad_graphs", ()): 1,
+        ("sumgrad_graph_bytes", ()): 77,
         ("sumgrad_datasets", ()): 3,
         ("sumgrad_dataset_bytes", ()): 168,
     }

@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -214,6 +215,21 @@ def test_a_graph_is_drawn(support: Any, watched: Any) -> None:
     assert "<script>" not in page
     assert "a&amp;b" in page
     support.wait_until(lambda: f'href="/graphs/{name}"' in ask(watched, "/live")[2], "the link")
+
+
+def test_graphs_on_the_disk_are_listed_and_drawn(support: Any, tmp_path: Path) -> None:
+    """After a restart the page knows the graphs of the state directory, and draws one that nobody has used since."""
+    flags = ("--workers", "1", "--metrics-address", "127.0.0.1:0", "--state-dir", str(tmp_path / "state"))
+    with support.running(*flags) as server:
+        name = server.client.register(support.slow_objective(2).graph)
+        server.terminate()
+    with support.running(*flags) as server:
+        assert (status(server).graphs, metric(server, "sumgrad_graphs")) == (1, 1)
+        page = ask(server, "/live")[2]
+        assert f'href="/graphs/{name}"' in page
+        assert "on the disk" in page
+        code, _, page = ask(server, f"/graphs/{name}")
+        assert (code, page.count("<svg")) == (200, 1)
 
 
 def test_a_large_graph_is_told_about(watched: Any) -> None:

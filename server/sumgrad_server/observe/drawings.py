@@ -56,7 +56,7 @@ class Drawings:
 
     async def of(self, graph: StoredGraph) -> Picture:
         """The picture of a graph. Who stops waiting stops nobody else's picture."""
-        name = graph.shared.ref.id
+        name = graph.id
         if graph.signature.node_count > MOST_NODES:
             return TOO_LARGE
         if name in self._kept:

@@ -11,9 +11,10 @@ from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
 from aiohttp import web
+from sumgrad_engine.errors import SumgradError
 
 from ..auth import Authenticator
-from ..faults import PermissionDeniedError, UnauthenticatedError
+from ..faults import PermissionDeniedError, UnauthenticatedError, UnknownGraphError
 from . import access
 from .connections import KEPT_SECONDS, SILENT_SECONDS, Connections
 from .drawings import Drawings
@@ -33,6 +34,14 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+
+REFUSALS = (
+    (UnauthenticatedError, 401, "Unauthorized"),
+    (PermissionDeniedError, 403, "Forbidden"),
+    (UnknownGraphError, 404, "Not Found"),
+    (SumgradError, 503, "Service Unavailable"),
+)
+"""The first row that fits holds."""
 
 Handler: TypeAlias = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -105,16 +114,19 @@ class Site:
             return await handler(request)
         except web.HTTPException as error:
             return self._error(error.status, error.reason, error.text or "")
-        except UnauthenticatedError as error:
-            response = self._error(401, "Unauthorized", f"{error} (in a browser, the token is the password; the name may be anything)")
-            response.headers["WWW-Authenticate"] = 'Basic realm="sumgrad", charset="UTF-8"'
-            return response
-        except PermissionDeniedError as error:
-            return self._error(403, "Forbidden", str(error))
+        except SumgradError as error:
+            return self._refusal(error)
         except Exception:
             fault = secrets.token_hex(8)
             log.exception("fault %s", fault)
             return self._error(500, "Internal Server Error", f"The page failed; the server's log tells more under {fault}.")
+
+    def _refusal(self, error: SumgradError) -> web.Response:
+        status, reason = next(row[1:] for row in REFUSALS if isinstance(error, row[0]))
+        response = self._error(status, reason, str(error))
+        if status == 401:  # a browser asks for a name and a password then: the token is the password
+            response.headers["WWW-Authenticate"] = 'Basic realm="sumgrad", charset="UTF-8"'
+        return response
 
     @web.middleware
     async def _with_access(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -137,9 +149,7 @@ class Site:
         return web.Response(text=self._page.live(), content_type="text/html")
 
     async def _graph(self, request: web.Request) -> web.Response:
-        graph = self._page.view.stores.find_graph(request.match_info["id"])
-        if graph is None:
-            raise web.HTTPNotFound(text="No such graph is registered here (any more).")
+        graph = await self._page.view.stores.find_graph(request.match_info["id"])
         return web.Response(text=self._page.graph(graph, await self._drawings.of(graph)), content_type="text/html")
 
     async def _file(self, request: web.Request) -> web.Response:

@@ -98,7 +98,7 @@ class StateMetrics:
             ("sumgrad_active_jobs", "Pieces of work that wait or run.", census.active_jobs),
             ("sumgrad_shared_memory_bytes", "Shared memory of requests, and kept for the next ones.", census.shared_bytes),
             ("sumgrad_graphs", "Graphs held.", len(graphs)),
-            ("sumgrad_graph_bytes", "Bytes of the graphs held.", sum(graph.shared.arena.nbytes for graph in graphs)),
+            ("sumgrad_graph_bytes", "Bytes of the graphs held.", sum(graph.nbytes for graph in graphs)),
             ("sumgrad_datasets", "Datasets of all namespaces.", len(datasets)),
             ("sumgrad_dataset_bytes", "Bytes of the datasets of all namespaces; equal contents count once.", together(datasets)),
         ):

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ..graphs import StoredGraph
+from ..graphs import HeldGraph, StoredGraph
 from .calls import CallCounts
 from .charts import chart
 from .drawing import shown
@@ -24,7 +24,7 @@ from .view import View, together
 
 MOST_ROWS = 100
 """Of each table; what is beyond is counted."""
-MOST_CALLS = 20
+MOST_CALLS = 12
 MOST_FAILED = 8
 MOST_NAMES = 6
 
@@ -100,7 +100,7 @@ class Page:
             "charts": self._charts(),
             "calls": [_call_row(ended) for ended in self.recent.newest(MOST_CALLS)],
             "failed": [_call_row(ended) for ended in self.recent.failed(MOST_FAILED)],
-            "graphs": [_graph_row(graph) for graph in graphs[:MOST_ROWS]],
+            "graphs": [_held_row(held) for held in graphs[:MOST_ROWS]],
             "graph_count": len(graphs),
             "datasets": datasets[:MOST_ROWS],
             "dataset_count": len(datasets),
@@ -126,10 +126,14 @@ def _call_row(ended: Ended) -> dict[str, Any]:
     }
 
 
+def _held_row(held: HeldGraph) -> dict[str, Any]:
+    return _graph_row(held.graph) if held.graph is not None else {"id": held.id, "nbytes": held.nbytes}
+
+
 def _graph_row(graph: StoredGraph) -> dict[str, Any]:
     signature = graph.signature
     return {
-        "id": graph.shared.ref.id,
+        "id": graph.id,
         "nodes": signature.node_count,
         "inputs": _leaves(signature.leaves.inputs),
         "parameters": _leaves(signature.leaves.parameters),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Protocol
 
 from ..datasets import Entry
-from ..graphs import StoredGraph
+from ..graphs import HeldGraph, StoredGraph
 from ..pool import Census
 from ..settings import Settings
 
@@ -29,12 +29,12 @@ class Pool(Protocol):
 class Stores:
     """What the server holds: asked for when somebody looks."""
 
-    graphs: Callable[[], Sequence[StoredGraph]]
+    graphs: Callable[[], Sequence[HeldGraph]]
     """The last used first."""
     datasets: Callable[[], Sequence[Entry]]
     """Of all namespaces, the newest first."""
-    find_graph: Callable[[str], StoredGraph | None]
-    """The graph of an id."""
+    find_graph: Callable[[str], Awaitable[StoredGraph]]
+    """The graph of an id, from the disk if need be. Raises UnknownGraphError and what else keeps a server from finding it."""
 
 
 @dataclass
