@@ -5,6 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Sequence
 from math import prod
+from typing import NamedTuple
 
 from sumgrad_engine.errors import InputError
 from sumgrad_proto.v1 import graph_pb2
@@ -27,6 +28,51 @@ _DTYPES: dict[int, str] = {
     graph_pb2.DTYPE_BOOL: "bool",
 }
 _WIRE = {name: number for number, name in _DTYPES.items()}
+
+
+class PlainChunk(NamedTuple):
+    """An UploadChunk, with its data where it lies in the message."""
+
+    column: int
+    offset: int
+    data: memoryview
+
+
+def plain_chunk(message: bytes) -> PlainChunk | None:
+    """The chunk in an UploadDatasetRequest that is written as everybody writes it; None: protobuf has to read it.
+
+    Protobuf would copy the data twice, which takes as long as receiving it.
+    """
+    reader = _Plain(message)
+    if not message or reader.tagged(_CHUNK) + reader.at != len(message):
+        return None
+    column, offset = reader.tagged(_COLUMN), reader.tagged(_OFFSET)
+    if reader.tagged(_DATA) + reader.at != len(message) or column > _MOST_COLUMN or offset > _MOST_OFFSET:
+        return None
+    return PlainChunk(column, offset, memoryview(message)[reader.at :])
+
+
+_CHUNK, _COLUMN, _OFFSET, _DATA = 0x12, 0x08, 0x10, 0x1A
+"""Tags: the field's number, and what kind of value follows."""
+_MOST_COLUMN, _MOST_OFFSET = 2**32 - 1, 2**64 - 1
+_PLAIN_VARINT = 10
+
+
+class _Plain:
+    def __init__(self, message: bytes) -> None:
+        self._message, self.at = message, 0
+
+    def tagged(self, tag: int) -> int:
+        """The number behind this tag; 0, as in protobuf, if it is not there."""
+        if self._message[self.at : self.at + 1] != bytes((tag,)):
+            return 0
+        value, position = 0, self.at + 1
+        for shift, byte in enumerate(self._message[position : position + _PLAIN_VARINT]):
+            value |= (byte & 0x7F) << 7 * shift
+            if byte < 0x80:
+                self.at = position + shift + 1
+                return value
+        return 0
 
 
 def decode_start(start: wire.UploadStart, settings: Settings) -> Start:

@@ -8,7 +8,7 @@ from sumgrad_engine.errors import InputError
 from sumgrad_proto.v1 import service_pb2 as wire
 
 from . import rpc
-from .dataset_codec import decode_digests, decode_start, encode_dataset
+from .dataset_codec import PlainChunk, decode_digests, decode_start, encode_dataset, plain_chunk
 from .datasets import Catalogue
 from .receiving import Receiving
 from .rpc import Call, Host, RpcHandler
@@ -25,19 +25,23 @@ class DatasetMethods:
     def handlers(self, host: Host) -> dict[str, RpcHandler]:
         """The methods by name, as gRPC calls them."""
         return {
-            "UploadDataset": rpc.client_streaming(host, "compute", "UploadDataset", wire.UploadDatasetRequest, self.upload_dataset),
+            "UploadDataset": rpc.client_streaming(
+                host, "compute", "UploadDataset", wire.UploadDatasetRequest, self.upload_dataset, plain_chunk
+            ),
             "DescribeUpload": rpc.unary(host, "compute", "DescribeUpload", wire.DescribeUploadRequest, self.describe_upload),
             "ListDatasets": rpc.unary(host, "read", "ListDatasets", wire.ListDatasetsRequest, self.list_datasets),
             "DescribeDataset": rpc.unary(host, "read", "DescribeDataset", wire.DescribeDatasetRequest, self.describe_dataset),
             "DeleteDataset": rpc.unary(host, "compute", "DeleteDataset", wire.DeleteDatasetRequest, self.delete_dataset),
         }
 
-    async def upload_dataset(self, call: Call, parts: AsyncIterator[wire.UploadDatasetRequest]) -> wire.UploadDatasetResponse:
+    async def upload_dataset(self, call: Call, parts: AsyncIterator[wire.UploadDatasetRequest | PlainChunk]) -> wire.UploadDatasetResponse:
         """Stores the columns that come, and answers when they are on the disk."""
         start = await self._start(call, parts)
         async with self._uploads.receiving(call.principal, start) as arriving:
             async for part in parts:
-                if part.HasField("chunk"):
+                if isinstance(part, PlainChunk):
+                    await arriving.put(*part)
+                elif part.HasField("chunk"):
                     await arriving.put(part.chunk.column, part.chunk.offset, part.chunk.data)
                 elif part.HasField("finish"):
                     return await self._finish(call, arriving, start, part.finish)
@@ -45,9 +49,9 @@ class DatasetMethods:
                     raise InputError("after UploadStart come UploadChunks and one UploadFinish", field="part")
         raise InputError("the stream ended without UploadFinish; what has come is kept, to be resumed", field="finish")
 
-    async def _start(self, call: Call, parts: AsyncIterator[wire.UploadDatasetRequest]) -> Start:
+    async def _start(self, call: Call, parts: AsyncIterator[wire.UploadDatasetRequest | PlainChunk]) -> Start:
         first = await anext(parts, None)
-        if first is None or not first.HasField("start"):
+        if not isinstance(first, wire.UploadDatasetRequest) or not first.HasField("start"):
             raise InputError("an upload begins with UploadStart", field="start")
         call.request_id = call.checked_id(first.start.request_id)
         return decode_start(first.start, self._settings)

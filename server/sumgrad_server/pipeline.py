@@ -1,12 +1,10 @@
-"""Bytes on their way to the disk: a batch is written by a thread while the next one comes, and who brings too much waits."""
+"""Bytes on their way to the disk: a batch is written while the next one comes, and who brings too much waits."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import NamedTuple
-
-from .threads import in_thread
 
 WINDOW_BYTES = 1 << 23
 """Bytes that may wait while others are written."""
@@ -20,13 +18,13 @@ class Chunk(NamedTuple):
 
 
 class Pipeline:
-    """Calls `write` in a thread, with all the chunks that have come since the last time. After an error of it nothing more is written."""
+    """Has all written that has come since the last time, again and again. After an error nothing more is written."""
 
-    def __init__(self, write: Callable[[Sequence[Chunk]], None]) -> None:
+    def __init__(self, write: Callable[[Sequence[Chunk]], Awaitable[None]]) -> None:
         self._write = write
         self._waiting: list[Chunk] = []
         self._waiting_bytes = 0
-        self._writing: asyncio.Task[None] | None = None
+        self._writing: asyncio.Future[None] | None = None
 
     async def put(self, chunk: Chunk) -> None:
         """Takes a chunk; waits while there are too many. Raises what writing an earlier one raised."""
@@ -46,4 +44,4 @@ class Pipeline:
         self._writing = None
         if self._waiting:
             batch, self._waiting, self._waiting_bytes = self._waiting, [], 0
-            self._writing = asyncio.create_task(in_thread(self._write, batch))
+            self._writing = asyncio.ensure_future(self._write(batch))

@@ -21,6 +21,7 @@ from .threads import in_thread
 
 Request = TypeVar("Request", bound=Message)
 Answer = TypeVar("Answer")
+Plain = TypeVar("Plain")
 Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
 RpcHandler: TypeAlias = "grpc.RpcMethodHandler[bytes, bytes]"
 
@@ -202,15 +203,20 @@ def streaming(host: Host, scope: Scope, name: str, kind: type[Request], method: 
 
 
 def client_streaming(
-    host: Host, scope: Scope, name: str, kind: type[Request], method: Callable[[Call, AsyncIterator[Request]], Awaitable[Message]]
+    host: Host,
+    scope: Scope,
+    name: str,
+    kind: type[Request],
+    method: Callable[[Call, AsyncIterator[Request | Plain]], Awaitable[Message]],
+    plain: Callable[[bytes], Plain | None],
 ) -> RpcHandler:
-    """The handler of a method that reads requests as they come, and has one response."""
+    """The handler of a method that reads requests as they come, and has one response. Those that `plain` can read are not read by protobuf."""
 
     async def handle(requests: Any, context: Context) -> bytes:
         call = Call(context, host, name)
 
         async def respond() -> bytes:
-            return call.written(await method(call, _read(call, kind, requests)))
+            return call.written(await method(call, _read_plain(call, kind, plain, requests)))
 
         return await call.guarded(scope, respond)
 
@@ -236,3 +242,15 @@ def bidirectional(
 async def _read(call: Call, kind: type[Request], requests: AsyncIterator[bytes]) -> AsyncIterator[Request]:
     async for data in requests:
         yield await call.read(kind, data)
+
+
+async def _read_plain(
+    call: Call, kind: type[Request], plain: Callable[[bytes], Plain | None], requests: AsyncIterator[bytes]
+) -> AsyncIterator[Request | Plain]:
+    async for data in requests:
+        found = plain(data)
+        if found is None:
+            yield await call.read(kind, data)
+        else:
+            call.received_bytes += len(data)
+            yield found

@@ -35,8 +35,11 @@ class Parts(Protocol):
     def sizes(self, count: int) -> list[int]:
         """Bytes that there are of each of so many columns."""
 
+    def flush(self, number: int) -> None:
+        """Puts what was written of one of them on the disk."""
+
     def sync(self) -> None:
-        """Puts them on the disk."""
+        """Puts all of them on the disk, and their names."""
 
     def close(self) -> None:
         """Closes what can be opened again."""
@@ -88,15 +91,14 @@ class _NamedParts:
     def sizes(self, count: int) -> list[int]:
         return [self.path(number).stat().st_size if self.path(number).exists() else 0 for number in range(count)]
 
+    def flush(self, number: int) -> None:
+        _sync_file(self.path(number))
+
     def sync(self) -> None:
         if not self._folder.exists():
             return
         for path in self._folder.iterdir():
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                os.fsync(fd)
-            finally:
-                os.close(fd)
+            _sync_file(path)
         sync_folder(self._folder)
         sync_folder(self._folder.parent)
 
@@ -200,6 +202,9 @@ class _UnnamedParts:
     def sizes(self, count: int) -> list[int]:
         return [os.fstat(self._fds[number]).st_size if number in self._fds else 0 for number in range(count)]
 
+    def flush(self, number: int) -> None:
+        """Nothing outlives the process."""
+
     def sync(self) -> None:
         """Nothing outlives the process."""
 
@@ -257,6 +262,14 @@ class UnnamedFiles:
 
     def clean(self, folders: Collection[str], columns: Collection[str]) -> None:
         """There never is anything left."""
+
+
+def _sync_file(path: Path) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
 
 
 def hasher_of(fd: int) -> hashlib._Hash:
