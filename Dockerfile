@@ -19,15 +19,16 @@ RUN pip wheel --no-cache-dir --no-deps --wheel-dir wheels . \
 FROM python:3.11-slim
 RUN useradd --system --no-create-home --shell /usr/sbin/nologin sumgrad
 COPY --from=build /sumgrad /sumgrad
-# What the service `train` of docker-compose.yml runs.
-COPY examples/train_compose.py /examples/train_compose.py
+# What the services `init` and `train` of docker-compose.yml run.
+COPY examples/compose_init.sh examples/train_compose.py /examples/
 ENV PATH=/sumgrad/bin:$PATH PYTHONUNBUFFERED=1
-# Compiled code is kept here, for this user alone.
-RUN install --directory --owner=sumgrad --mode=700 /var/cache/sumgrad
+# For this user alone: compiled code, graphs and datasets, and what each side of an encrypted connection needs to have. Volumes go there.
+RUN install --directory --owner=sumgrad --group=sumgrad --mode=700 \
+    /var/cache/sumgrad /var/lib/sumgrad /etc/sumgrad/authority /etc/sumgrad/server /etc/sumgrad/client
 ENV SUMGRAD_CACHE=/var/cache/sumgrad
 USER sumgrad
 WORKDIR /tmp
-EXPOSE 50051
+EXPOSE 50051 9464
 # `sumgrad serve` replaces itself by the server, which so is process 1 and gets SIGTERM; it answers by draining.
 ENTRYPOINT ["sumgrad"]
 CMD ["serve"]

@@ -7,6 +7,7 @@ The network has 2-16-16-1 neurons. The training ends when it tells all 100 point
 
 from __future__ import annotations
 
+import argparse
 import sys
 
 import sumgrad as sg
@@ -41,12 +42,18 @@ def train(service: sg.Service) -> bool:
     return False
 
 
-def main(address: str) -> int:
+def main(arguments: list[str]) -> int:
     """0 if the network has learnt its points, 1 otherwise."""
-    # insecure: the network between is this compose project's own.
-    with sg.connect(address, timeout=60.0, insecure=True) as service:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("address")
+    parser.add_argument(
+        "--insecure", action="store_true", help="allow a connection without encryption, as to the server of compose.dev.yml"
+    )
+    options = parser.parse_args(arguments)
+    # The authority of the server's certificate and the token come from the environment: SUMGRAD_TLS_CA, SUMGRAD_TOKEN_FILE.
+    with sg.connect(options.address, timeout=60.0, insecure=options.insecure) as service:
         return 0 if train(service) else 1
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    sys.exit(main(sys.argv[1:]))
