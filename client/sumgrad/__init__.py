@@ -23,7 +23,9 @@ from sumgrad_engine import *  # noqa: F403 - the engine's public names are this 
 from . import adapters, datasets, nn, optim
 from .errors import (
     AbortedError,
+    AlreadyExistsError,
     CancelledError,
+    DataLossError,
     DeadlineExceededError,
     InternalError,
     InvalidArgumentError,
@@ -37,6 +39,7 @@ from .errors import (
     UnavailableError,
 )
 from .inprocess import here
+from .resident import Dataset, ServerStatus, WorkerStatus
 from .retry import Retry
 from .training import Epoch, Fit, fit
 
@@ -47,8 +50,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AbortedError",
+    "AlreadyExistsError",
     "AsyncService",
     "CancelledError",
+    "DataLossError",
+    "Dataset",
     "DeadlineExceededError",
     "Epoch",
     "Fit",
@@ -60,10 +66,12 @@ __all__ = [
     "ResourceExhaustedError",
     "Retry",
     "ServerStartError",
+    "ServerStatus",
     "Service",
     "ServiceError",
     "UnauthenticatedError",
     "UnavailableError",
+    "WorkerStatus",
     "adapters",
     "aio",
     "connect",

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from types import TracebackType
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 
 import grpc
 import grpc.aio
@@ -56,6 +56,11 @@ class AsyncService:
     evaluate = _awaited(Protocol.evaluate)
     backward = _awaited(Protocol.backward)
     get_graph = _awaited(Protocol.get_graph)
+    upload = _awaited(Protocol.upload)
+    datasets = _awaited(Protocol.datasets)
+    dataset = _awaited(Protocol.dataset)
+    delete_dataset = _awaited(Protocol.delete_dataset)
+    status = _awaited(Protocol.status)
     health = _awaited(Protocol.health)
 
     async def close(self) -> None:
@@ -97,8 +102,18 @@ class AsyncService:
 
 
 def _stub(channel: grpc.aio.Channel, method: Method[Any, Any]) -> Any:
+    if method.sends:
+        send: Any = channel.stream_unary(method.path, response_deserializer=method.reply.FromString)  # the requests are serialised already
+        return lambda requests, timeout: send(_in_thread(requests), timeout=timeout)
     kind = channel.unary_stream if method.streams else channel.unary_unary
     return kind(method.path, request_serializer=method.request.SerializeToString, response_deserializer=method.reply.FromString)
+
+
+async def _in_thread(items: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """What an iterator gives that reads files and computes: each item from a thread, so that the event loop goes on."""
+    end = object()
+    while (item := await asyncio.to_thread(next, items, end)) is not end:
+        yield cast(bytes, item)
 
 
 def connect(

@@ -6,7 +6,7 @@ error thrown in. `connection.Service` carries the steps out with blocking calls,
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import Any, Generic, TypeAlias, TypeVar, cast
 
@@ -23,12 +23,13 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True)
 class Method(Generic[Request, Reply]):
-    """An RPC: its path, the messages that it takes and gives, and whether it streams its replies."""
+    """An RPC: its path, the messages that it takes and gives, and whether it streams its replies, or is sent a stream of requests."""
 
     path: str
     request: type[Request]
     reply: type[Reply]
     streams: bool = False
+    sends: bool = False
 
     @property
     def name(self) -> str:
@@ -42,17 +43,39 @@ GET_GRAPH = Method(_SERVICE + "GetGraph", wire.GetGraphRequest, wire.GetGraphRes
 GRADIENT = Method(_SERVICE + "Gradient", wire.GradientRequest, wire.GradientResponse)
 EVALUATE = Method(_SERVICE + "Evaluate", wire.EvaluateRequest, wire.EvaluateResponse, streams=True)
 BACKWARD = Method(_SERVICE + "Backward", wire.BackwardRequest, wire.BackwardResponse)
+UPLOAD_DATASET = Method(_SERVICE + "UploadDataset", wire.UploadDatasetRequest, wire.UploadDatasetResponse, sends=True)
+DESCRIBE_UPLOAD = Method(_SERVICE + "DescribeUpload", wire.DescribeUploadRequest, wire.DescribeUploadResponse)
+LIST_DATASETS = Method(_SERVICE + "ListDatasets", wire.ListDatasetsRequest, wire.ListDatasetsResponse)
+DESCRIBE_DATASET = Method(_SERVICE + "DescribeDataset", wire.DescribeDatasetRequest, wire.DescribeDatasetResponse)
+DELETE_DATASET = Method(_SERVICE + "DeleteDataset", wire.DeleteDatasetRequest, wire.DeleteDatasetResponse)
+GET_STATUS = Method(_SERVICE + "GetStatus", wire.GetStatusRequest, wire.GetStatusResponse)
 HEALTH = Method("/grpc.health.v1.Health/Check", health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse)
 
-METHODS: tuple[Method[Any, Any], ...] = (REGISTER_GRAPH, GET_GRAPH, GRADIENT, EVALUATE, BACKWARD, HEALTH)
+METHODS: tuple[Method[Any, Any], ...] = (
+    REGISTER_GRAPH,
+    GET_GRAPH,
+    GRADIENT,
+    EVALUATE,
+    BACKWARD,
+    UPLOAD_DATASET,
+    DESCRIBE_UPLOAD,
+    LIST_DATASETS,
+    DESCRIBE_DATASET,
+    DELETE_DATASET,
+    GET_STATUS,
+    HEALTH,
+)
 
 
 @dataclass(frozen=True)
 class Call:
-    """Send `request`, and come back with the reply: a message, or the list of all of them if the method streams."""
+    """Send `request`, and come back with the reply: a message, or the list of all of them if the method streams.
+
+    A method that is sent a stream takes serialised requests, one after another, from another thread.
+    """
 
     method: Method[Any, Any]
-    request: Message
+    request: Message | Iterator[bytes]
     timeout: float | None  # seconds; None waits for ever
 
 

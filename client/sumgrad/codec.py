@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -134,6 +134,16 @@ def decode_array(array: wire.Array) -> Array:
     """A new, writable NumPy array in the machine's byte order."""
     dtype = _NUMPY[array.dtype]
     return np.frombuffer(bytearray(array.data), dtype=dtype).astype(dtype.newbyteorder("="), copy=False).reshape(tuple(array.shape))
+
+
+def numpy_type(number: int) -> np.dtype[Any]:
+    """NumPy's type for one of the wire."""
+    return _NUMPY[cast(wire.DType, number)]
+
+
+def wire_type(dtype: np.dtype[Any]) -> wire.DType:
+    """The wire's type for one of NumPy's that it has."""
+    return _WIRE[dtype]
 
 
 def decode_flat(data: bytes) -> NDArray[np.float64]:

@@ -48,6 +48,11 @@ class Service:
     evaluate = _blocking(Protocol.evaluate)
     backward = _blocking(Protocol.backward)
     get_graph = _blocking(Protocol.get_graph)
+    upload = _blocking(Protocol.upload)
+    datasets = _blocking(Protocol.datasets)
+    dataset = _blocking(Protocol.dataset)
+    delete_dataset = _blocking(Protocol.delete_dataset)
+    status = _blocking(Protocol.status)
     health = _blocking(Protocol.health)
 
     def close(self) -> None:
@@ -97,6 +102,8 @@ class Service:
 
 
 def _stub(channel: grpc.Channel, method: Method[Any, Any]) -> Any:
+    if method.sends:
+        return channel.stream_unary(method.path, response_deserializer=method.reply.FromString)  # the requests are serialised already
     kind = channel.unary_stream if method.streams else channel.unary_unary
     return kind(method.path, request_serializer=method.request.SerializeToString, response_deserializer=method.reply.FromString)
 

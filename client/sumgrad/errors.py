@@ -4,7 +4,9 @@
     └── ServiceError                        status, request_id, context; itself for any other status
         ├── InvalidArgumentError            also ValueError: the graph, an array or an option is wrong; context says which
         │   └── NonFiniteError              also the engine's NumericalError: the first NaN or infinity of a call with debug=True
-        ├── NotFoundError                   no such graph
+        ├── NotFoundError                   no such graph, or dataset
+        ├── AlreadyExistsError              a name that stands for another dataset
+        ├── DataLossError                   bytes that were damaged on their way, or on the server's disk
         ├── ResourceExhaustedError          a limit or a full queue; retry_after says when to come back, if the server knows
         ├── UnauthenticatedError            who are you?
         ├── PermissionDeniedError           not for you
@@ -29,7 +31,9 @@ from sumgrad_engine.errors import NumericalError, SumgradError
 
 __all__ = [
     "AbortedError",
+    "AlreadyExistsError",
     "CancelledError",
+    "DataLossError",
     "DeadlineExceededError",
     "InternalError",
     "InvalidArgumentError",
@@ -85,6 +89,18 @@ class NotFoundError(ServiceError):
     """The service does not know what was asked for."""
 
     status = "NOT_FOUND"
+
+
+class AlreadyExistsError(ServiceError):
+    """A dataset's name stands for another dataset: delete that, or upload with replace=True."""
+
+    status = "ALREADY_EXISTS"
+
+
+class DataLossError(ServiceError):
+    """Bytes were damaged, on their way or on the server's disk."""
+
+    status = "DATA_LOSS"
 
 
 class ResourceExhaustedError(ServiceError):
@@ -150,6 +166,8 @@ BY_STATUS: Mapping[str, type[ServiceError]] = {
     for kind in (
         InvalidArgumentError,
         NotFoundError,
+        AlreadyExistsError,
+        DataLossError,
         ResourceExhaustedError,
         UnauthenticatedError,
         PermissionDeniedError,

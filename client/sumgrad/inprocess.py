@@ -13,6 +13,8 @@ from sumgrad_engine.trace import named_expressions, trace
 from sumgrad_engine.types import Leaf
 from sumgrad_engine.value import Value
 
+from .resident import RowChoice, taken_rows
+
 __all__ = ["Here", "here"]
 
 
@@ -25,12 +27,14 @@ class Here:
         params: Mapping[str, ArrayLike],
         data: Mapping[str, ArrayLike],
         *,
+        rows: RowChoice | None = None,
         wrt: Iterable[str] | str | None = None,
         debug: bool = False,
         evaluator: Evaluator = "auto",
         precision: Precision = "f64",
     ) -> Result:
         """As `Service.value_and_grad`."""
+        data = data if rows is None else taken_rows(data, rows)
         return objective.value_and_grad(params, data, wrt=wrt, debug=debug, evaluator=evaluator, precision=precision)
 
     def evaluate(
@@ -39,13 +43,16 @@ class Here:
         params: Mapping[str, ArrayLike] | None = None,
         data: Mapping[str, ArrayLike] | None = None,
         *,
+        rows: RowChoice | None = None,
         debug: bool = False,
         evaluator: Evaluator = "auto",
         precision: Precision = "f64",
     ) -> dict[str, NDArray[Any]]:
         """As `Service.evaluate`."""
         graph = trace(named_expressions(outputs))
-        arrays, inputs, samples = fit_arrays(graph, _needed(params, graph.parameters), _needed(data, graph.inputs), precision)
+        chosen = _needed(data, graph.inputs)
+        chosen = chosen if rows is None else dict(taken_rows(chosen, rows))
+        arrays, inputs, samples = fit_arrays(graph, _needed(params, graph.parameters), chosen, precision)
         return EvaluateProgram(graph, Options(evaluator, precision, debug)).run(arrays, inputs, 0, samples)
 
     def backward(self, value: Value) -> None:

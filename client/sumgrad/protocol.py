@@ -6,48 +6,35 @@ take names, signatures and docstrings from here.
 
 from __future__ import annotations
 
-import random
-import time
-import uuid
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
-from google.protobuf.message import Message
 from grpc_health.v1 import health_pb2
 from numpy.typing import ArrayLike, NDArray
-from sumgrad_engine.errors import GraphError
+from sumgrad_engine.errors import GraphError, InputError
 from sumgrad_engine.ir import Graph
 from sumgrad_engine.objective import Objective
 from sumgrad_engine.ops.leaves import constant
 from sumgrad_engine.options import Evaluator, Options, Precision
-from sumgrad_engine.program import Result, check_arrays, gradient_layout, wanted_names
+from sumgrad_engine.program import Result, check_arrays, check_parameters, gradient_layout, wanted_names
 from sumgrad_engine.trace import named_expressions, trace, trace_nodes
 from sumgrad_engine.types import Leaf
 from sumgrad_engine.value import Literal, Value, topological
 from sumgrad_proto.v1 import service_pb2 as wire
 
 from . import calls, codec
-from .calls import Deadline, Method, Steps, stream, unary
+from .calls import Deadline, Steps, stream, unary
 from .codec import Array, EncodedGraph
-from .errors import (
-    DeadlineExceededError,
-    InternalError,
-    NonFiniteError,
-    NotFoundError,
-    ResourceExhaustedError,
-    ServiceError,
-    UnavailableError,
-)
-from .recent import Recent
-from .retry import DEFAULT_RETRY, Retry
-
-Answer = TypeVar("Answer")
-Request = TypeVar("Request", bound=Message)
-Reply = TypeVar("Reply", bound=Message)
+from .conversation import source_of
+from .dataset_protocol import DatasetProtocol, require_plain
+from .errors import InternalError, ServiceError
+from .resident import Dataset, RowChoice, check_columns, chosen_rows, taken_rows, write_rows
 
 Arrays = Mapping[str, ArrayLike]
 """Arrays by name: a dictionary, or what has `items()` like one, such as a DataFrame."""
+Data: TypeAlias = Arrays | Dataset | str
+"""Samples: arrays; or a dataset that is on the server, by its handle or its name."""
 
 _REDUCTIONS = {"sum": wire.REDUCTION_SUM, "mean": wire.REDUCTION_MEAN}
 _EVALUATORS: dict[int, str] = {wire.EVALUATOR_REFERENCE: "reference", wire.EVALUATOR_COMPILED: "compiled"}
@@ -55,37 +42,16 @@ _WISHES = {"auto": wire.EVALUATOR_UNSPECIFIED, "reference": wire.EVALUATOR_REFER
 _PRECISIONS = {"f64": wire.PRECISION_UNSPECIFIED, "f32": wire.PRECISION_F32}
 
 
-class Protocol:
-    """The conversation with one server: which graphs it was sent, and how calls are tried again.
-
-    `timeout` (seconds; None waits for ever) holds for every call that is given none, retries included. Clock, dice and request ids can be
-    replaced, which is what tests do.
-    """
-
-    def __init__(
-        self,
-        *,
-        timeout: float | None = None,
-        retry: Retry = DEFAULT_RETRY,
-        clock: Callable[[], float] = time.monotonic,
-        dice: Callable[[], float] = random.random,
-        new_request_id: Callable[[], str] = lambda: uuid.uuid4().hex,
-    ) -> None:
-        self._timeout = timeout
-        self._retry = retry
-        self._clock = clock
-        self._dice = dice
-        self._new_request_id = new_request_id
-        self._registered: set[str] = set()
-        self._encoded: Recent[EncodedGraph] = Recent()
-        self._traced: Recent[EncodedGraph] = Recent()
+class Protocol(DatasetProtocol):
+    """All that can be asked of a server."""
 
     def value_and_grad(
         self,
         objective: Objective,
         params: Arrays,
-        data: Arrays,
+        data: Data,
         *,
+        rows: RowChoice | None = None,
         wrt: Iterable[str] | str | None = None,
         debug: bool = False,
         evaluator: Evaluator = "auto",
@@ -94,7 +60,9 @@ class Protocol:
     ) -> Steps[Result]:
         """Value, gradient and metrics of an objective over a minibatch, the same to the bit as `objective.value_and_grad` gives here.
 
-        `data` holds an array of shape (n, *shape) for each input, `params` one for each parameter. `wrt` names the parameters to
+        `data` holds an array of shape (n, *shape) for each input, `params` one for each parameter. Or `data` is a dataset that was uploaded, or its name:
+        each input takes the column of its name. `rows` chooses samples of either: a slice, indices in any order and as often as they stand there, or a
+        mask of booleans. `wrt` names the parameters to
         differentiate with respect to (None: all). `debug` makes the first NaN or infinity a NonFiniteError that names its node, source line
         and sample. `evaluator` is "compiled", "reference", or "auto" for what the server chooses; `precision` is "f64", or "f32" with sums over
         samples in f64. Raises InputError for arrays that do not fit, and ServiceError as errors.py has it.
@@ -112,8 +80,9 @@ class Protocol:
             evaluator=_WISHES[evaluator],
             precision=_PRECISIONS[precision],
         )
-        _add_arrays(request, graph.graph, params, data, precision)
-        reply = yield from self._with_graph(graph, calls.GRADIENT, unary, request, self._deadline(timeout))
+        deadline = self._deadline(timeout)
+        yield from self._add_arrays(request, graph.graph, params, data, rows, precision, deadline)
+        reply = yield from self._with_graph(graph, calls.GRADIENT, unary, request, deadline)
         return Result(
             value=reply.value,
             grads=codec.decode_arrays(reply.gradients),
@@ -126,8 +95,9 @@ class Protocol:
         self,
         outputs: Mapping[str, Value],
         params: Arrays | None = None,
-        data: Arrays | None = None,
+        data: Data | None = None,
         *,
+        rows: RowChoice | None = None,
         debug: bool = False,
         evaluator: Evaluator = "auto",
         precision: Precision = "f64",
@@ -136,7 +106,7 @@ class Protocol:
         """Expressions for each sample: for each output of shape `shape` an array of shape (n, *shape).
 
         `params` and `data` may hold more than these outputs need. An expression without inputs is evaluated for one sample, n = 1. `evaluator` and
-        `precision` are as for value_and_grad; in f32 floats come back as float32.
+        `precision`, as datasets and `rows`, are as for value_and_grad; in f32 floats come back as float32.
         """
         Options(evaluator, precision, debug)
         named = named_expressions(outputs)
@@ -148,8 +118,10 @@ class Protocol:
             evaluator=_WISHES[evaluator],
             precision=_PRECISIONS[precision],
         )
-        _add_arrays(request, graph.graph, _needed(params, graph.graph.parameters), _needed(data, graph.graph.inputs), precision)
-        parts = yield from self._with_graph(graph, calls.EVALUATE, stream, request, self._deadline(timeout))
+        deadline = self._deadline(timeout)
+        some = data if isinstance(data, Dataset | str) else _needed(data, graph.graph.inputs)
+        yield from self._add_arrays(request, graph.graph, _needed(params, graph.graph.parameters), some, rows, precision, deadline)
+        parts = yield from self._with_graph(graph, calls.EVALUATE, stream, request, deadline)
         return _joined(parts)
 
     def backward(self, value: Value, *, timeout: float | None = None) -> Steps[None]:
@@ -166,7 +138,7 @@ class Protocol:
         try:
             reply = yield from self._send(calls.BACKWARD, unary, request, self._deadline(timeout))
         except ServiceError as error:
-            raise error.located(_source(graph, error)) from None
+            raise error.located(source_of(graph, error)) from None
         _fill(nodes, codec.decode_flat(reply.data), codec.decode_flat(reply.gradients))
 
     def get_graph(self, graph_id: str, *, timeout: float | None = None) -> Steps[Graph]:
@@ -183,60 +155,46 @@ class Protocol:
         reply = yield from self._send(calls.HEALTH, unary, request, self._deadline(timeout))
         return health_pb2.HealthCheckResponse.ServingStatus.Name(reply.status)
 
-    def _deadline(self, timeout: float | None) -> Deadline:
-        return Deadline(self._clock, self._timeout if timeout is None else timeout)
-
-    def _with_graph(
+    def _add_arrays(
         self,
-        graph: EncodedGraph,
-        method: Method[Request, Reply],
-        send: Callable[[Method[Request, Reply], Request, float | None], Steps[Answer]],
-        request: Request,
+        request: wire.GradientRequest | wire.EvaluateRequest,
+        graph: Graph,
+        params: Arrays,
+        data: Data,
+        rows: RowChoice | None,
+        precision: Precision,
         deadline: Deadline,
-    ) -> Steps[Answer]:
-        """A call that names a graph: registers it if this connection has not, and again if the server has lost it since."""
-        try:
-            yield from self._register(graph, deadline)
-            try:
-                return (yield from self._send(method, send, request, deadline))
-            except NotFoundError:
-                self._registered.discard(graph.id)
-                yield from self._register(graph, deadline)
-                return (yield from self._send(method, send, request, deadline))
-        except ServiceError as error:
-            raise error.located(_source(graph.graph, error)) from None
+    ) -> Steps[None]:
+        """Writes parameters and samples into a request, if they fit the graph: what does not fit should not travel. In f32 neither do 64 bits an input."""
+        parameters = _sendable(params, "parameters")
+        if isinstance(data, Dataset | str):
+            yield from self._add_dataset(request, graph, parameters, data, rows, deadline)
+        else:
+            require_plain(data)
+            inputs = _sendable(data if rows is None else taken_rows(data, rows), "inputs")
+            check_arrays(graph, parameters, inputs)
+            codec.add_arrays(request.inputs, _narrowed(inputs) if precision == "f32" else inputs)
+        codec.add_arrays(request.parameters, parameters)
 
-    def _register(self, graph: EncodedGraph, deadline: Deadline) -> Steps[None]:
-        if graph.id in self._registered:
-            return
-        request = wire.RegisterGraphRequest(
-            request_id=self._new_request_id(), graph=graph.data, sources=codec.encode_sources(graph.graph.sources)
-        )
-        reply = yield from self._send(calls.REGISTER_GRAPH, unary, request, deadline)
-        if reply.graph_id != graph.id:
-            raise InternalError(f"the service names the graph {reply.graph_id}, not {graph.id}", request_id=request.request_id)
-        self._registered.add(graph.id)
-
-    def _send(
+    def _add_dataset(
         self,
-        method: Method[Request, Reply],
-        send: Callable[[Method[Request, Reply], Request, float | None], Steps[Answer]],
-        request: Request,
+        request: wire.GradientRequest | wire.EvaluateRequest,
+        graph: Graph,
+        parameters: Mapping[str, Array],
+        data: Dataset | str,
+        rows: RowChoice | None,
         deadline: Deadline,
-    ) -> Steps[Answer]:
-        """One call, sent again under the same request id while the server is unavailable, or full and says when to come back."""
-        attempt = 1
-        while True:
-            try:
-                return (yield from send(method, request, deadline.remaining()))
-            except DeadlineExceededError as error:
-                raise deadline.exceeded(**error.details) from None
-            except (UnavailableError, ResourceExhaustedError) as error:
-                pause = self._retry.pause(attempt, self._dice(), error)
-                if pause is None or not deadline.allows(pause):
-                    raise
-                yield calls.Pause(pause)
-                attempt += 1
+    ) -> Steps[None]:
+        if isinstance(data, str) and rows is not None:  # which rows are meant depends on how many there are
+            data = yield from self._described(data, deadline)
+        if isinstance(data, Dataset):
+            check_columns(graph, data)
+            if rows is not None:
+                write_rows(request.rows, chosen_rows(rows, data.sample_count))
+        if not graph.inputs:
+            raise InputError("the expression has no inputs: it needs no dataset", field="data")
+        check_parameters(graph, parameters)
+        request.dataset = data.id if isinstance(data, Dataset) else data
 
 
 def _sendable(arrays: Arrays, kind: str) -> dict[str, Array]:
@@ -246,16 +204,6 @@ def _sendable(arrays: Arrays, kind: str) -> dict[str, Array]:
 def _needed(arrays: Arrays | None, leaves: Iterable[Leaf]) -> Arrays:
     wanted = {leaf.name for leaf in leaves}
     return {} if arrays is None else {name: values for name, values in arrays.items() if name in wanted}
-
-
-def _add_arrays(
-    request: wire.GradientRequest | wire.EvaluateRequest, graph: Graph, params: Arrays, data: Arrays, precision: Precision
-) -> None:
-    """Writes the arrays into a request, if they fit the graph: what does not fit should not travel. In f32 neither do 64 bits an input."""
-    parameters, inputs = _sendable(params, "parameters"), _sendable(data, "inputs")
-    check_arrays(graph, parameters, inputs)
-    codec.add_arrays(request.parameters, parameters)
-    codec.add_arrays(request.inputs, _narrowed(inputs) if precision == "f32" else inputs)
 
 
 @np.errstate(over="ignore")  # what f32 can't hold is infinite
@@ -289,11 +237,3 @@ def _joined(parts: Sequence[wire.EvaluateResponse]) -> dict[str, NDArray[Any]]:
     if not parts or [part.first_sample for part in parts] != starts[:-1].tolist():
         raise InternalError("the service left out samples of the answer")
     return {name: np.concatenate([part[name] for part in arrays]) for name in arrays[0]}
-
-
-def _source(graph: Graph, error: ServiceError) -> str | None:
-    """The line that made the node which the error names; in debug mode the server numbers the nodes of what it derived."""
-    if isinstance(error, NonFiniteError):
-        return None
-    node = error.context.get("node", "")
-    return graph.sources.describe(int(node)) if graph.sources is not None and node.isdecimal() else None

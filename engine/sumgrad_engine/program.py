@@ -368,10 +368,8 @@ def check_arrays(graph: Graph, params: Mapping[str, Array], inputs: Mapping[str,
 
     Raises InputError that names the field: missing, unexpected, of a wrong shape or kind, or without samples.
     """
-    _check_names("parameters", graph.parameters, params)
+    check_parameters(graph, params)
     _check_names("inputs", graph.inputs, inputs)
-    for leaf in graph.parameters:
-        _check_shape(f"parameters.{leaf.name}", leaf, params[leaf.name], params[leaf.name].shape)
     counts = {}
     for leaf in graph.inputs:
         array, field = inputs[leaf.name], f"inputs.{leaf.name}"
@@ -380,6 +378,13 @@ def check_arrays(graph: Graph, params: Mapping[str, Array], inputs: Mapping[str,
         _check_shape(field, leaf, array, array.shape[1:])
         counts[leaf.name] = len(array)
     return _sample_count(counts)
+
+
+def check_parameters(graph: Graph, params: Mapping[str, Array]) -> None:
+    """Checks that arrays are the parameters that a graph needs. Raises InputError that names the field."""
+    _check_names("parameters", graph.parameters, params)
+    for leaf in graph.parameters:
+        _check_shape(f"parameters.{leaf.name}", leaf, params[leaf.name], params[leaf.name].shape)
 
 
 def _sample_count(counts: Mapping[str, int]) -> int:
@@ -415,6 +420,7 @@ __all__ = [
     "Result",
     "backward_all",
     "check_arrays",
+    "check_parameters",
     "conform",
     "finish",
     "gradient_layout",
