@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import hashlib
 import hmac
+import itertools
 import json
 import logging
 import math
@@ -232,14 +233,13 @@ class Tokens:
 
     def _find(self, token: str) -> Entry | None:
         """Takes the same time whichever it is, and whether it is one: all are compared, each in constant time."""
-        found, hashed = None, hash_of(token)
-        for entry in self._entries:
-            if hmac.compare_digest(entry.sha256, hashed):
-                found = entry
-        return found
+        compare, hashed = hmac.compare_digest, hash_of(token)
+        found = [compare(known, hashed) for known in self._hashes]
+        return next(iter([*itertools.compress(self._entries, found)]), None)
 
     def _keep(self, entries: tuple[Entry, ...]) -> None:
         self._entries = entries
+        self._hashes = [entry.sha256 for entry in entries]
         self._principals = {entry.name: entry.principal for entry in entries}
 
     def _renew(self) -> None:
