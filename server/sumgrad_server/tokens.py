@@ -234,8 +234,8 @@ class Tokens:
     def _find(self, token: str) -> Entry | None:
         """Takes the same time whichever it is, and whether it is one: all are compared, each in constant time."""
         compare, hashed = hmac.compare_digest, hash_of(token)
-        found = [compare(known, hashed) for known in self._hashes]
-        return next(iter([*itertools.compress(self._entries, found)]), None)
+        found = [*itertools.compress(self._entries, [compare(known, hashed) for known in self._hashes])]
+        return found[0] if found else None
 
     def _keep(self, entries: tuple[Entry, ...]) -> None:
         self._entries = entries
