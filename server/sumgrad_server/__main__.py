@@ -75,8 +75,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _serve(settings: Settings, *, announce: bool, exit_with_parent: bool) -> int:
     logs.configure(settings.log_format, settings.log_level)
-    # gRPC's core writes to stderr by itself, in its own form, whenever a stranger's handshake fails.
-    os.environ.setdefault("GRPC_VERBOSITY", "INFO" if settings.log_level == "debug" else "ERROR")
+    # gRPC's core writes to stderr by itself, in its own form, whenever a stranger's handshake fails: not between lines of JSON, whatever the level.
+    os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     try:
         from .app import App, StartError, announcement, greeting  # after the settings are good: this brings gRPC
     except ModuleNotFoundError as error:

@@ -133,6 +133,19 @@ def test_what_is_not_there(watched: Any, path: str, expected: int) -> None:
     assert "<h1>404: Not Found</h1>" in page
 
 
+@pytest.mark.parametrize(
+    "sent", [b"no HTTP\r\n\r\n", b"GET /\xff HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nHost\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\r\n\r\n"]
+)
+def test_what_is_no_request_is_refused_quietly(watched: Any, sent: bytes) -> None:
+    """400, and not a line in the log, which strangers could fill otherwise."""
+    before = watched.said()
+    host, _, port = watched.metrics.rpartition(":")
+    with socket.create_connection((host, int(port)), timeout=60) as connection:
+        connection.sendall(sent)
+        assert connection.recv(4096).startswith(b"HTTP/1.0 400")
+    assert watched.said() == before
+
+
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
 def test_it_is_for_reading(watched: Any, method: str) -> None:
     """Nothing can be changed here."""
@@ -414,7 +427,7 @@ def test_a_server_that_drains_says_so(support: Any) -> None:
     with support.running("--workers", "1", "--metrics-address", "127.0.0.1:0", "--grace", "60") as server:
         objective = support.slow_objective()
         name = server.client.register(objective.graph)
-        running = server.client.gradient_future(name, objective.params, support.slow_samples(20_000), evaluator=wire.EVALUATOR_REFERENCE)
+        running = server.client.gradient_future(name, objective.params, support.slow_samples(4_000), evaluator=wire.EVALUATOR_REFERENCE)
         server.wait_for_work()
         server.process.send_signal(signal.SIGTERM)
         support.wait_until(lambda: ask(server, "/healthz")[0] == 503, "the drain")

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 from sumgrad_engine.errors import SumgradError
 
 from ..auth import Authenticator
@@ -22,6 +23,10 @@ from .metrics import CONTENT_TYPE, Metrics
 from .page import STATIC, Page, static
 
 log = logging.getLogger(__name__)
+
+library_log = logging.getLogger(f"{__name__}.aiohttp")
+library_log.addFilter(lambda record: not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError)))
+"""What aiohttp has to say, but for requests that are no HTTP: nobody fills the log with those."""
 
 LOOK_SECONDS = 1.0
 HEADERS = {
@@ -55,7 +60,12 @@ class Site:
         self._drawings = Drawings()
         self._static = {name: static(name) for name in STATIC}
         self._runner = web.AppRunner(
-            self._application(), access_log=None, handle_signals=False, keepalive_timeout=KEPT_SECONDS, shutdown_timeout=1.0
+            self._application(),
+            access_log=None,
+            logger=library_log,
+            handle_signals=False,
+            keepalive_timeout=KEPT_SECONDS,
+            shutdown_timeout=1.0,
         )
         self._connections = Connections(self._runner)
         self._server: asyncio.Server
