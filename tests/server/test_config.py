@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import pytest
+import sumgrad as sg
 from sumgrad_server import config
 from sumgrad_server.__main__ import configured_by, main, parser
 from sumgrad_server.addresses import is_loopback
@@ -81,6 +82,14 @@ def test_a_file_of_the_flag_beats_that_of_the_environment(tmp_path: Path) -> Non
 def test_servers_that_a_program_starts_ignore_the_environment() -> None:
     """What is set for another server is none of theirs."""
     assert settings_of(["--ignore-environment"], {"SUMGRAD_MAX_QUEUE": "7", "SUMGRAD_CONFIG": "/nonexistent"}) == Settings()
+
+
+def test_sg_local_starts_such_a_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`sg.local()` works where the environment is made for a server with TLS, and a wrong one at that."""
+    for name, value in (("SUMGRAD_SERVER_TLS_CERT", "/nonexistent"), ("SUMGRAD_CONFIG", "/nonexistent"), ("SUMGRAD_MAX_QUEUE", "many")):
+        monkeypatch.setenv(name, value)
+    with sg.local(workers=1, timeout=60.0) as service:
+        assert service.health() == "SERVING"
 
 
 def test_what_is_printed_can_be_fed_back(tmp_path: Path) -> None:
