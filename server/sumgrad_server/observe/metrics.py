@@ -16,7 +16,8 @@ from ..pool import Census, Totals
 from .calls import CallCounts
 from .view import View, together
 
-CONTENT_TYPE = exposition.CONTENT_TYPE_PLAIN_0_0_4
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+"""Of the text format, which all our names fit into."""
 Families: TypeAlias = Iterator[Metric]
 
 
