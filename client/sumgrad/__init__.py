@@ -47,8 +47,10 @@ if TYPE_CHECKING:
     from . import aio, micrograd
     from .aio import AsyncService
     from .connection import Service, connect, local
+    from .credentials import TLS
 
 __all__ = [
+    "TLS",
     "AbortedError",
     "AlreadyExistsError",
     "AsyncService",
@@ -86,7 +88,15 @@ __all__ = [
 __all__ += sumgrad_engine.__all__
 
 # What a program may never ask for is loaded when it does: gRPC, and micrograd's interface. The names and the modules that have them.
-_LAZY = {"AsyncService": "aio", "Service": "connection", "aio": "", "connect": "connection", "local": "connection", "micrograd": ""}
+_LAZY = {
+    "AsyncService": "aio",
+    "Service": "connection",
+    "TLS": "credentials",
+    "aio": "",
+    "connect": "connection",
+    "local": "connection",
+    "micrograd": "",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+import os
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
@@ -19,6 +20,7 @@ from sumgrad_engine.options import Evaluator
 
 from .calls import METHODS, Call, Method, Pause, Steps
 from .channel import MAX_MESSAGE_BYTES, channel_options, checked_address, error_of, shown_signature
+from .credentials import TLSChoice, credentials
 from .errors import ServiceError, UnavailableError
 from .launch import ServerProcess
 from .protocol import Protocol
@@ -45,9 +47,16 @@ def _awaited(
 class AsyncService:
     """A connection to a server for asyncio, to be used in the event loop that made it. Close it, or use it in an `async with`."""
 
-    def __init__(self, channel: grpc.aio.Channel, protocol: Protocol, process: ServerProcess | None = None) -> None:
+    def __init__(
+        self,
+        channel: grpc.aio.Channel,
+        protocol: Protocol,
+        process: ServerProcess | None = None,
+        metadata: tuple[tuple[str, str], ...] = (),
+    ) -> None:
         self._channel = channel
         self._protocol = protocol
+        self._metadata = metadata
         self._stubs = {method.path: _stub(channel, method) for method in METHODS}
         self._closed = False
         self.process = process  # the server, if `local` started it
@@ -97,14 +106,14 @@ class AsyncService:
                 error = error_of(refused)
 
     async def _call(self, call: Call) -> Any:
-        pending = self._stubs[call.method.path](call.request, timeout=call.timeout)
+        pending = self._stubs[call.method.path](call.request, timeout=call.timeout, metadata=self._metadata)
         return [reply async for reply in pending] if call.method.streams else await pending
 
 
 def _stub(channel: grpc.aio.Channel, method: Method[Any, Any]) -> Any:
     if method.sends:
         send: Any = channel.stream_unary(method.path, response_deserializer=method.reply.FromString)  # the requests are serialised already
-        return lambda requests, timeout: send(_in_thread(requests), timeout=timeout)
+        return lambda requests, **options: send(_in_thread(requests), **options)
     kind = channel.unary_stream if method.streams else channel.unary_unary
     return kind(method.path, request_serializer=method.request.SerializeToString, response_deserializer=method.reply.FromString)
 
@@ -123,10 +132,19 @@ def connect(
     max_message_bytes: int = MAX_MESSAGE_BYTES,
     retry: Retry = DEFAULT_RETRY,
     insecure: bool = False,
+    tls: TLSChoice = None,
+    token: str | None = None,
 ) -> AsyncService:
     """A connection to the server at "host:port", with the meanings of `sumgrad.connect`. Call it where an event loop runs."""
-    channel = grpc.aio.insecure_channel(checked_address(address, insecure=insecure), options=channel_options(max_message_bytes))
-    return AsyncService(channel, Protocol(timeout=timeout, retry=retry))
+    chosen = credentials(tls, token)
+    target = checked_address(address, insecure=insecure or chosen.tls is not None)
+    options = [*channel_options(max_message_bytes), *chosen.options]
+    channel = (
+        grpc.aio.secure_channel(target, chosen.tls.channel_credentials(), options)
+        if chosen.tls
+        else grpc.aio.insecure_channel(target, options)
+    )
+    return AsyncService(channel, Protocol(timeout=timeout, retry=retry), metadata=chosen.metadata)
 
 
 @asynccontextmanager
@@ -134,13 +152,15 @@ async def local(
     workers: int = 2,
     *,
     evaluator: Evaluator = "auto",
+    state_dir: str | os.PathLike[str] | None = None,
+    flags: Sequence[str] = (),
     timeout: float | None = None,  # noqa: ASYNC109 - of each call to the service, as in `sumgrad.local`
     max_message_bytes: int = MAX_MESSAGE_BYTES,
 ) -> AsyncIterator[AsyncService]:
     """`async with sg.aio.local(workers=2) as service:` starts a server on this machine, as `sumgrad.local` does, and stops it at the end."""
-    process = await asyncio.to_thread(ServerProcess.start, workers=workers, evaluator=evaluator)
+    process = await asyncio.to_thread(ServerProcess.start, workers=workers, evaluator=evaluator, state_dir=state_dir, flags=flags)
     try:
-        async with connect(process.address, timeout=timeout, max_message_bytes=max_message_bytes) as service:
+        async with connect(process.address, timeout=timeout, max_message_bytes=max_message_bytes, tls=False, token="") as service:
             service.process = process
             yield service
     finally:

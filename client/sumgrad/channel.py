@@ -17,10 +17,11 @@ Made = TypeVar("Made", bound=Callable[..., Any])
 _GIB = 1 << 30
 
 MAX_MESSAGE_BYTES = _GIB
+KEEPALIVE_MS = 10_000
 
 
 def checked_address(address: str, *, insecure: bool) -> str:
-    """The address, if an unencrypted channel may go there: to this machine, or anywhere with insecure=True. ValueError otherwise."""
+    """The address, if such a channel may go there: an unencrypted one to this machine, or anywhere with insecure=True. ValueError otherwise."""
     if not address or (":" not in address):
         raise ValueError(f'{address!r} is no address: give "host:port", "[::1]:port" or "unix:/path"')
     port = address.rpartition(":")[2]
@@ -28,8 +29,8 @@ def checked_address(address: str, *, insecure: bool) -> str:
         raise ValueError(f"{address!r}: the port must be a number from 1 to 65535, not {port!r}")
     if not insecure and not is_loopback(address):
         raise ValueError(
-            f"{address} is another machine, and the channel to it would be open to all on the way: "
-            "pass insecure=True if the network between is yours alone"
+            f"{address} is another machine, and what goes there would be open to all on the way: pass tls (see sg.TLS), "
+            "or insecure=True if the network between is yours alone"
         )
     return address
 
@@ -56,6 +57,9 @@ def channel_options(max_message_bytes: int) -> list[tuple[str, int | str]]:
         ("grpc.max_receive_message_length", max_message_bytes),
         # The client retries by itself, keyed by request id: gRPC's own retries are for messages up to 256 KiB only.
         ("grpc.enable_retries", 0),
+        # A host that is cut off, or has stopped, is noticed while calls wait for it; without this, by their deadlines only.
+        ("grpc.keepalive_time_ms", KEEPALIVE_MS),
+        ("grpc.keepalive_timeout_ms", KEEPALIVE_MS // 2),
         # A proxy from the environment is for the web, not for this.
         ("grpc.enable_http_proxy", 0),
     ]
@@ -65,7 +69,24 @@ def error_of(refused: grpc.RpcError) -> ServiceError:
     """The error of ours for one of gRPC's, blocking or asyncio."""
     trailer = cast("Iterable[tuple[str, bytes]]", refused.trailing_metadata() or ())
     details = next((value for key, value in trailer if key == "grpc-status-details-bin"), None)
-    return from_status(refused.code().value[0], refused.details() or "", details)
+    said = refused.details() or ""
+    return from_status(refused.code().value[0], _explained(said) if details is None else said, details)
+
+
+_HANDSHAKES = {
+    "CERTIFICATE_VERIFY_FAILED": "the server's certificate is not one of an authority that tls trusts: give its authority with tls=sg.TLS(ca=...)",
+    "Hostname Verification": "the server's certificate is for another name than the one in the address: use that name, or sg.TLS(server_name=...)",
+    "TLSV1_ALERT": "the server did not take this end's certificate: it asks for one of its own authorities, sg.TLS(cert=..., key=...)",
+    "WRONG_VERSION_NUMBER": "the server does not speak TLS: connect with tls=False, if it should not",
+    "socket closed": "if the server speaks TLS and this end does not, pass tls; or the server asks for a certificate of this end",
+}
+"""What gRPC says of a connection that did not come about, and what to look at."""
+
+
+def _explained(said: str) -> str:
+    """GRPC's words with what they mean, where they are of TLS."""
+    advice = next((text for sign, text in _HANDSHAKES.items() if sign.lower() in said.lower()), None)
+    return f"{advice} ({said})" if advice else said
 
 
 def shown_signature(method: Made) -> Made:

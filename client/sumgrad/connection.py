@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
@@ -13,6 +14,7 @@ from sumgrad_engine.options import Evaluator
 
 from .calls import METHODS, Call, Method, Pause, Steps
 from .channel import MAX_MESSAGE_BYTES, channel_options, checked_address, error_of, shown_signature
+from .credentials import TLSChoice, credentials
 from .errors import ServiceError, UnavailableError
 from .launch import ServerProcess
 from .protocol import Protocol
@@ -37,9 +39,12 @@ def _blocking(
 class Service:
     """A connection to a server. Threads may share it. Made by `connect` and `local`; close it, or use it in a `with`."""
 
-    def __init__(self, channel: grpc.Channel, protocol: Protocol, process: ServerProcess | None = None) -> None:
+    def __init__(
+        self, channel: grpc.Channel, protocol: Protocol, process: ServerProcess | None = None, metadata: tuple[tuple[str, str], ...] = ()
+    ) -> None:
         self._channel = channel
         self._protocol = protocol
+        self._metadata = metadata
         self._stubs = {method.path: _stub(channel, method) for method in METHODS}
         self._closed = False
         self.process = process  # the server, if `local` started it
@@ -91,7 +96,8 @@ class Service:
     def _call(self, call: Call) -> Any:
         stub = self._stubs[call.method.path]
         # Both kinds are started without waiting, so that Ctrl-C in the wait can cancel them, and the workers stop.
-        pending = stub(call.request, timeout=call.timeout) if call.method.streams else stub.future(call.request, timeout=call.timeout)
+        send = stub if call.method.streams else stub.future
+        pending = send(call.request, timeout=call.timeout, metadata=self._metadata)
         try:
             return list(pending) if call.method.streams else pending.result()
         except grpc.RpcError:
@@ -115,29 +121,46 @@ def connect(
     max_message_bytes: int = MAX_MESSAGE_BYTES,
     retry: Retry = DEFAULT_RETRY,
     insecure: bool = False,
+    tls: TLSChoice = None,
+    token: str | None = None,
 ) -> Service:
     """A connection to the server at "host:port" (or "unix:/path").
 
     Nothing is sent before the first call. `timeout` is in seconds and holds for each call that is given none, retries included; None
-    waits for ever. `retry` says how often a call that finds the server unavailable is sent again. The channel is not encrypted, so it
-    goes to this machine only, unless `insecure=True` says that the network between is trusted.
+    waits for ever. `retry` says how often a call that finds the server unavailable is sent again.
+
+    `tls` encrypts: a TLS, the path of the PEM file of the authorities to trust, or True for public ones; None is what SUMGRAD_TLS_CA, SUMGRAD_TLS_CERT and
+    SUMGRAD_TLS_KEY say, False is no encryption. Without it the connection goes to this machine only, unless `insecure=True` says that the network between is
+    trusted. `token` says who calls; None takes it from SUMGRAD_TOKEN, or from the file SUMGRAD_TOKEN_FILE. Raises ValueError for what can't be used.
     """
-    channel = grpc.insecure_channel(checked_address(address, insecure=insecure), options=channel_options(max_message_bytes))
-    return Service(channel, Protocol(timeout=timeout, retry=retry))
+    chosen = credentials(tls, token)
+    target = checked_address(address, insecure=insecure or chosen.tls is not None)
+    options = [*channel_options(max_message_bytes), *chosen.options]
+    channel = (
+        grpc.secure_channel(target, chosen.tls.channel_credentials(), options) if chosen.tls else grpc.insecure_channel(target, options)
+    )
+    return Service(channel, Protocol(timeout=timeout, retry=retry), metadata=chosen.metadata)
 
 
 def local(
-    workers: int = 2, *, evaluator: Evaluator = "auto", timeout: float | None = None, max_message_bytes: int = MAX_MESSAGE_BYTES
+    workers: int = 2,
+    *,
+    evaluator: Evaluator = "auto",
+    state_dir: str | os.PathLike[str] | None = None,
+    flags: Sequence[str] = (),
+    timeout: float | None = None,
+    max_message_bytes: int = MAX_MESSAGE_BYTES,
 ) -> Service:
     """Starts a server with so many workers on this machine and connects to it; closing the connection stops it.
 
-    `evaluator` is what it uses where a call does not say; "reference": it compiles nothing.
+    `evaluator` is what it uses where a call does not say; "reference": it compiles nothing. `state_dir` is where it keeps graphs and datasets for the next
+    server; without it they go with this one. `flags` are further ones of `sumgrad serve`.
 
     It needs the extra `server` (pip install "sumgrad[server]"). ServerStartError says why one did not start.
     """
-    process = ServerProcess.start(workers=workers, evaluator=evaluator)
+    process = ServerProcess.start(workers=workers, evaluator=evaluator, state_dir=state_dir, flags=flags)
     try:
-        service = connect(process.address, timeout=timeout, max_message_bytes=max_message_bytes)
+        service = connect(process.address, timeout=timeout, max_message_bytes=max_message_bytes, tls=False, token="")
     except BaseException:
         process.stop()
         raise

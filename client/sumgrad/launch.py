@@ -52,19 +52,28 @@ class ServerProcess:
         self._log = log
 
     @classmethod
-    def start(cls, *, workers: int = 2, evaluator: Evaluator = "auto", startup_timeout: float = 60.0) -> ServerProcess:
-        """Starts a server on a free loopback port and waits until it listens.
+    def start(
+        cls,
+        *,
+        workers: int = 2,
+        evaluator: Evaluator = "auto",
+        state_dir: str | os.PathLike[str] | None = None,
+        flags: Sequence[str] = (),
+        startup_timeout: float = 60.0,
+    ) -> ServerProcess:
+        """Starts a server on a free loopback port and waits until it listens. `flags` are further ones of `sumgrad serve`.
 
         Raises ServerStartError with what the server said, and with the cure if a package is missing.
         """
         if workers < 1:
             raise ValueError(f"a server needs at least one worker, not workers={workers}")
-        flags = ["--address", "127.0.0.1:0", "--workers", str(workers), "--evaluator", evaluator, "--announce", "--exit-with-parent"]
-        flags.append("--ignore-environment")  # which may be for another server, that others reach
+        own = ["--address", "127.0.0.1:0", "--workers", str(workers), "--evaluator", evaluator, "--announce", "--exit-with-parent"]
+        own += ["--state-dir", os.fspath(state_dir)] if state_dir is not None else []
+        own.append("--ignore-environment")  # which may be for another server, that others reach
         # The log lives as long as the server: a pipe that nobody reads would block it.
         log = tempfile.TemporaryFile()  # noqa: SIM115
         process = subprocess.Popen(  # noqa: S603 - our own command
-            server_command(flags), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=server_environment()
+            server_command([*own, *flags]), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=server_environment()
         )
         try:
             return cls(process, _announced_address(process, log, startup_timeout), log)

@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from .inprocess import here
 from .optim import Optimizer
+from .resident import Dataset
 
 __all__ = ["Epoch", "Fit", "fit"]
 
@@ -30,12 +31,13 @@ class GradientSource(Protocol):
         self,
         objective: Objective,
         params: Mapping[str, ArrayLike],
-        data: Mapping[str, ArrayLike],
+        data: Any,
         *,
+        rows: NDArray[np.int64] | None = None,
         evaluator: Evaluator = "auto",
         precision: Precision = "f64",
     ) -> Result:
-        """Value and gradient of the objective over the data."""
+        """Value and gradient of the objective over the data, or these rows of it."""
         ...
 
 
@@ -69,7 +71,7 @@ class Fit:
 def fit(
     service: GradientSource | None,
     objective: Objective,
-    data: Mapping[str, ArrayLike],
+    data: Mapping[str, ArrayLike] | Dataset,
     optimizer: Optimizer,
     batch_size: int | None = None,
     epochs: int = 1,
@@ -81,7 +83,7 @@ def fit(
     evaluator: Evaluator = "auto",
     precision: Precision = "f64",
 ) -> Fit:
-    """Trains the parameters of an objective on data whose arrays have a leading sample axis.
+    """Trains the parameters of an objective on data whose arrays have a leading sample axis, or on a dataset that was uploaded to the service.
 
     `service` sums the gradients; None does it in this process. Without a `batch_size` every step takes all samples in their order; with
     one, each epoch goes through them in a new order that `seed` decides. `params` are the starting values (None: the objective's own).
@@ -90,16 +92,18 @@ def fit(
     """
     if epochs < 1 or (batch_size is not None and batch_size < 1):
         raise ValueError(f"epochs and batch_size count from 1, not epochs={epochs}, batch_size={batch_size}")
-    arrays = {name: np.asarray(values) for name, values in data.items()}
-    batches = _Batches(arrays, batch_size, seed)
+    if isinstance(data, Dataset) and service is None:
+        raise ValueError("a Dataset is on its service, which has to sum the gradients too: pass the service")
+    batches = _Batches(data if isinstance(data, Dataset) else {name: np.asarray(values) for name, values in data.items()}, batch_size, seed)
+    source: GradientSource = service or here
     start = objective.params if params is None else params
     current = {name: np.asarray(value) for name, value in start.items()}
     history: list[Epoch] = []
     with tqdm(total=epochs, disable=not progress, unit="epoch") as bar:
         for number in range(1, epochs + 1):
             results = []
-            for batch in batches:
-                results.append((service or here).value_and_grad(objective, current, batch, evaluator=evaluator, precision=precision))
+            for batch, rows in batches:
+                results.append(source.value_and_grad(objective, current, batch, rows=rows, evaluator=evaluator, precision=precision))
                 current = {**optimizer.step(current, results[-1].grads)}
             history.append(_epoch(number, results, objective.reduction, current))
             _show(bar, history[-1])
@@ -110,22 +114,25 @@ def fit(
 
 
 class _Batches:
-    """The batches of one epoch, in another order each time they are gone through."""
+    """The batches of one epoch, in another order each time they are gone through: arrays, or a dataset and rows of it."""
 
-    def __init__(self, arrays: Arrays, batch_size: int | None, seed: int) -> None:
-        self._arrays = arrays
-        self._samples = _sample_count(arrays)
+    def __init__(self, data: Arrays | Dataset, batch_size: int | None, seed: int) -> None:
+        self._data = data
+        self._samples = data.sample_count if isinstance(data, Dataset) else _sample_count(data)
         self._size = min(batch_size or self._samples, self._samples)
         self._generator = np.random.default_rng(seed) if batch_size is not None else None
 
-    def __iter__(self) -> Iterator[Arrays]:
+    def __iter__(self) -> Iterator[tuple[Arrays | Dataset, NDArray[np.int64] | None]]:
         if self._generator is None:
-            yield self._arrays
+            yield self._data, None
             return
         order = self._generator.permutation(self._samples)
         for start in range(0, self._samples, self._size):
             rows = order[start : start + self._size]
-            yield {name: values[rows] for name, values in self._arrays.items()}
+            if isinstance(self._data, Dataset):
+                yield self._data, rows
+            else:
+                yield {name: values[rows] for name, values in self._data.items()}, None
 
 
 def _sample_count(arrays: Arrays) -> int:

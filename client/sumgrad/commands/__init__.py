@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from . import bench, certs, demo, graph, health, serve, tokens
+from . import bench, certs, datasets, demo, graph, health, serve, status, tokens
 from .command import Command
 
 __all__ = ["COMMANDS", "Command"]
 
-COMMANDS: tuple[Command, ...] = (serve.COMMAND, demo.COMMAND, bench.COMMAND, health.COMMAND, graph.COMMAND, certs.COMMAND, tokens.COMMAND)
+COMMANDS: tuple[Command, ...] = tuple(module.COMMAND for module in (serve, demo, bench, health, status, datasets, graph, certs, tokens))

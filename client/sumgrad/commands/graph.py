@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from .command import Command, add_address
+from .command import Command, add_address, connected
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,9 +15,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Prints the leaves and outputs of a graph."""
-    from sumgrad.connection import connect  # gRPC is loaded when it is needed
-
-    with connect(options.address, timeout=options.timeout, insecure=options.insecure) as service:
+    with connected(options) as service:
         graph = service.get_graph(options.id)
     print(f"{graph.node_count} nodes")
     for kind, leaves in (("input", graph.inputs), ("parameter", graph.parameters)):
