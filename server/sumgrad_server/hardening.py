@@ -7,8 +7,6 @@ import resource
 from collections.abc import Mapping
 from pathlib import Path
 
-from sumgrad_engine.native.cache import DiskCache, default_directory
-
 from . import landlock
 from .settings import GIB, Settings
 
@@ -33,6 +31,10 @@ def harden(settings: Settings) -> None:
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_FSIZE, max(GIB, settings.max_shared_bytes))
     _limit(resource.RLIMIT_NOFILE, MOST_DESCRIPTORS)
+    from sumgrad_engine.native.cache import (
+        DiskCache,
+    )  # with the compiler, for which the front, which asks for the environment only, has no use
+
     if landlock.no_new_privileges():
         code = DiskCache(code_directory(settings)).directory  # made, if it was not there
         with contextlib.suppress(OSError):  # a container's rules may forbid it
@@ -41,6 +43,8 @@ def harden(settings: Settings) -> None:
 
 def code_directory(settings: Settings) -> Path | None:
     """Where workers keep compiled code."""
+    from sumgrad_engine.native.cache import default_directory
+
     if settings.cache_dir is None:
         return default_directory()
     return Path(settings.cache_dir) if settings.cache_dir else None
