@@ -133,3 +133,18 @@ def test_errors_have_details(run: Any) -> None:
     assert (found["graph"]["reason"], found["graph"]["fields"]) == ("BAD_SHAPE", ["graph.nodes[2]"])
     assert found["graph"]["metadata"]["op"] == "add"
     assert found["bytes"]["reason"] == "MALFORMED_MESSAGE"
+
+
+def test_gradients_of_resident_samples(run: Any, data: dict[str, Any], objective: sg.Objective) -> None:
+    """An uploaded dataset goes by the id that its comment defines, and gradients of all its rows, a range and a list have our bits."""
+    (found,) = run("dataset")
+    rows = {"all": slice(None), "range": slice(1000, 4097), "indices": np.arange(700) * 7919 % len(data["y"])}
+    assert found["id"] == found["expected_id"]
+    assert (found["known"], found["names"]) == ([False, True], ["train"])
+    assert (found["bytes"], found["samples"]) == (sum(column.nbytes for column in data.values()), len(data["y"]))
+    assert [(name, dtype, shape) for name, dtype, shape, _ in found["columns"]] == [("x", "DTYPE_F64", [3]), ("y", "DTYPE_F64", [])]
+    for name, chosen in rows.items():
+        expected = objective.value_and_grad(PARAMETERS, {column: array[chosen] for column, array in data.items()})
+        assert without_evaluator(found["answers"][name]) == shown(expected), name
+    assert (found["damage"]["status"], found["damage"]["reason"]) == ("DATA_LOSS", "DAMAGED")
+    assert found["deleted"]["status"] == "NOT_FOUND"

@@ -237,7 +237,7 @@ def _register() -> Question:
     return Question("register", ask, check)
 
 
-def questions(client: Client, *, resident: bool = False, streams: bool = False) -> list[Question]:
+def questions(client: Client, *, resident: bool = True, streams: bool = False) -> list[Question]:
     """The mix, after what it needs was registered and uploaded."""
     objective = logistic()
     graph_id = client.register(objective.graph)
