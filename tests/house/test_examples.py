@@ -17,6 +17,7 @@ SAID = {
     "logistic_regression": r"7\d\.\d% of 20,000 samples on the right side",
     "moons": r"accuracy (9[5-9]\.\d|100\.0)%",
     "nist_fit": r"b1 = 2\.38942129\d+E\+02, .*\nb2 = 5\.50156431\d+E-04, ",
+    "resident_data": r"samples: 50,000 samples, 1,600,000 bytes .*\nw = \[ ?1\.\d -[12]\.\d .*\], 8\d\.\d%",
     "scalar": r"e = 0\.071945, de/da = 0\.142596, de/db = 0\.503614, by the service",
     "train_compose": r"trained: loss [\d.]+ accuracy 100\.0% after \d+ steps",
 }
