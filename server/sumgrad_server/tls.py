@@ -21,8 +21,6 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
 
-from .settings import Settings
-
 log = logging.getLogger(__name__)
 
 Stamp: TypeAlias = tuple[tuple[int, int, int], ...]
@@ -120,13 +118,6 @@ class Certificates:
         self._lock = threading.Lock()
         self._stamp = self._look()
         self._identity = Identity.read(files)
-
-    @classmethod
-    def of(cls, settings: Settings) -> Certificates | None:
-        """The certificates of the settings, or None without TLS. Raises CertificateError."""
-        if settings.tls_cert is None or settings.tls_key is None:
-            return None
-        return cls(Files(settings.tls_cert, settings.tls_key, settings.tls_client_ca))
 
     def credentials(self) -> grpc.ServerCredentials:
         """For gRPC's ports."""
