@@ -16,7 +16,8 @@ Made = TypeVar("Made", bound=Callable[..., Any])
 
 _GIB = 1 << 30
 
-MAX_MESSAGE_BYTES = _GIB
+MAX_MESSAGE_BYTES = 1 << 28
+"""The server's own limit. A larger message would keep all others waiting while it arrives; that is what datasets are for."""
 KEEPALIVE_MS = 10_000
 
 
@@ -69,23 +70,28 @@ def error_of(refused: grpc.RpcError) -> ServiceError:
     """The error of ours for one of gRPC's, blocking or asyncio."""
     trailer = cast("Iterable[tuple[str, bytes]]", refused.trailing_metadata() or ())
     details = next((value for key, value in trailer if key == "grpc-status-details-bin"), None)
-    said = refused.details() or ""
-    return from_status(refused.code().value[0], _explained(said) if details is None else said, details)
+    code, said = refused.code(), refused.details() or ""
+    if details is None:
+        said = _explained(said)
+        if code is grpc.StatusCode.CANCELLED or (code is grpc.StatusCode.INTERNAL and "from Core" in said):
+            code = grpc.StatusCode.UNAVAILABLE  # gRPC's words, not the service's: the connection ended while the call was on its way
+    return from_status(code.value[0], said, details)
 
 
-_HANDSHAKES = {
+_SIGNS = {
     "CERTIFICATE_VERIFY_FAILED": "the server's certificate is not one of an authority that tls trusts: give its authority with tls=sg.TLS(ca=...)",
     "Hostname Verification": "the server's certificate is for another name than the one in the address: use that name, or sg.TLS(server_name=...)",
     "TLSV1_ALERT": "the server did not take this end's certificate: it asks for one of its own authorities, sg.TLS(cert=..., key=...)",
     "WRONG_VERSION_NUMBER": "the server does not speak TLS: connect with tls=False, if it should not",
+    "larger than max": "the message is larger than both ends take: upload the data as a dataset, or raise max_message_bytes here and at the server",
     "socket closed": "if the server speaks TLS and this end does not, pass tls; or the server asks for a certificate of this end",
 }
-"""What gRPC says of a connection that did not come about, and what to look at."""
+"""What gRPC says of a connection that did not come about or of a message that is too large, and what to look at."""
 
 
 def _explained(said: str) -> str:
-    """GRPC's words with what they mean, where they are of TLS."""
-    advice = next((text for sign, text in _HANDSHAKES.items() if sign.lower() in said.lower()), None)
+    """GRPC's words with what they mean, where that is known."""
+    advice = next((text for sign, text in _SIGNS.items() if sign.lower() in said.lower()), None)
     return f"{advice} ({said})" if advice else said
 
 

@@ -62,7 +62,8 @@ class Settings:
     grace: float = 8.0
     """How long running requests may go on after SIGTERM. Docker kills 10 seconds after it."""
 
-    max_message_bytes: int = GIB
+    max_message_bytes: int = 1 << 28
+    """While a message arrives the front copies it thrice, and others wait: 0.4 s for one of 256 MiB. Large data is uploaded as a dataset."""
     max_request_id_bytes: int = 128
     max_arrays: int = 65_536
     """Parameters and inputs of one request, and leaves of one graph."""

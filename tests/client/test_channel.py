@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import grpc
 import pytest
 import sumgrad as sg
-from sumgrad.channel import channel_options, checked_address
+from sumgrad.channel import channel_options, checked_address, error_of
 from sumgrad.launch import _why
 
 
@@ -57,3 +58,40 @@ def test_server_needs_a_worker() -> None:
     """No workers is not a server."""
     with pytest.raises(ValueError, match="at least one worker"):
         sg.local(workers=0)
+
+
+class Refused(grpc.RpcError):
+    """What gRPC says of a call that failed, without details of the service."""
+
+    def __init__(self, code: grpc.StatusCode, said: str) -> None:
+        super().__init__()
+        self._code, self._said = code, said
+
+    def code(self) -> grpc.StatusCode:
+        """The status."""
+        return self._code
+
+    def details(self) -> str:
+        """The message."""
+        return self._said
+
+    def trailing_metadata(self) -> tuple[tuple[str, bytes], ...]:
+        """Nothing."""
+        return ()
+
+
+@pytest.mark.parametrize(
+    ("code", "said", "kind"),
+    [
+        (grpc.StatusCode.CANCELLED, "CANCELLED", sg.UnavailableError),
+        (grpc.StatusCode.INTERNAL, "Internal error from Core", sg.UnavailableError),
+        (grpc.StatusCode.INTERNAL, "something else", sg.InternalError),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, "Received message larger than max (300 vs. 200)", sg.ResourceExhaustedError),
+    ],
+)
+def test_what_grpc_says_by_itself(code: grpc.StatusCode, said: str, kind: type[sg.ServiceError]) -> None:
+    """A call that crosses the end of a server is CANCELLED by gRPC, not by anybody: it counts as unavailable, and is tried again."""
+    error = error_of(Refused(code, said))
+    assert type(error) is kind
+    assert said in str(error)
+    assert "upload" in str(error) or kind is not sg.ResourceExhaustedError
