@@ -20,6 +20,7 @@ def parser() -> argparse.ArgumentParser:
     """The flags: one for each setting, as text that config.py reads, and a few for what is no setting."""
     made = argparse.ArgumentParser(
         prog="sumgrad serve",
+        usage="%(prog)s [--config FILE] [--SETTING VALUE ...]   (--help lists the settings)",
         description="Starts a gradient service on this machine.",
         epilog="Settings come from these flags, from environment variables (SUMGRAD_MAX_QUEUE for --max-queue; SUMGRAD_SERVER_TLS_CERT, "
         "SUMGRAD_SERVER_TOKENS for what has TLS or tokens in its name), or from a TOML file (max_queue = 1024), in that order.",

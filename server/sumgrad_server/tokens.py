@@ -39,7 +39,7 @@ MAX_TOKENS = 1000
 MAX_HEADER = 512
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MODE = 0o600
-REFUSED = 'this server wants a token that it knows, as metadata "authorization: Bearer TOKEN"; in Python: connect(..., token=TOKEN)'
+REFUSED = 'this server wants a token that it knows, as metadata "authorization: Bearer TOKEN"; for the client: connect(..., token=TOKEN), or SUMGRAD_TOKEN'
 """For no token, an unknown and an expired one: which it is, is nobody's business."""
 
 Stamp: TypeAlias = tuple[int, int, int]
