@@ -24,24 +24,30 @@ class Pipeline:
         self._write = write
         self._waiting: list[Chunk] = []
         self._waiting_bytes = 0
+        self._taken = asyncio.Event()
         self._writing: asyncio.Future[None] | None = None
 
     async def put(self, chunk: Chunk) -> None:
         """Takes a chunk; waits while there are too many. Raises what writing an earlier one raised."""
         self._waiting.append(chunk)
         self._waiting_bytes += len(chunk.data)
-        if self._writing is None or self._writing.done() or self._waiting_bytes >= WINDOW_BYTES:
-            await self._next()
+        if self._writing is None or self._writing.done():
+            await self.drain()
+            self._writing = asyncio.ensure_future(self._write_all())
+        if self._waiting_bytes >= WINDOW_BYTES:
+            self._taken.clear()
+            await self._taken.wait()
 
     async def drain(self) -> None:
-        """Waits until all is written. Raises what writing raised."""
-        while self._writing is not None:
-            await self._next()
-
-    async def _next(self) -> None:
+        """Waits until all is written. Raises what writing raised, again and again."""
         if self._writing is not None:
             await asyncio.shield(self._writing)
-        self._writing = None
-        if self._waiting:
-            batch, self._waiting, self._waiting_bytes = self._waiting, [], 0
-            self._writing = asyncio.ensure_future(self._write(batch))
+
+    async def _write_all(self) -> None:
+        try:
+            while self._waiting:
+                batch, self._waiting, self._waiting_bytes = self._waiting, [], 0
+                self._taken.set()
+                await self._write(batch)
+        finally:
+            self._taken.set()

@@ -45,6 +45,12 @@ class Upload:
         self.expected = list(self.received)
         self.nbytes = sum(self.received)
 
+    def restart(self) -> None:
+        """Nothing is there any more."""
+        self.received = [0] * len(self.columns)
+        self.hashers = None
+        self.settle()
+
     def rehash(self) -> None:
         """Works out the checksums of what is there, unless they are known."""
         if self.hashers is None:
@@ -133,7 +139,7 @@ class Receiving:
             await to_its_end(flushing)
 
     async def release(self) -> None:
-        """Writes what has come, if that is possible, and lets others go on."""
+        """Writes what has come, if that is possible."""
         await to_its_end(self._release())
 
     async def _release(self) -> None:
@@ -144,7 +150,6 @@ class Receiving:
             await in_thread(self.upload.parts.close)
         finally:
             self.upload.settle()
-            self.upload.busy = False
 
 
 def shown(column: Column) -> str:

@@ -19,7 +19,7 @@ from sumgrad_engine.errors import InputError, LimitError, SumgradError
 
 from .auth import Principal
 from .datasets import Arrival, Catalogue, Column, Content, Entry
-from .faults import BusyError, DamagedError, UnknownDatasetError
+from .faults import BusyError, DamagedError, NoRoomError, UnknownDatasetError
 from .receiving import Receiving, Upload, shown
 from .settings import Settings
 from .store.room import room_for
@@ -87,8 +87,17 @@ class Uploads:
             with room_for("an upload"):
                 await in_thread(upload.rehash)
             yield arriving
-        finally:
+        except NoRoomError as error:
             await arriving.release()
+            if error.details.get("full") != "disk":
+                raise
+            await to_its_end(self._drop(upload))  # it would keep everybody else from working
+            raise NoRoomError(f"{error}; the upload was dropped, to leave that to others", full="disk") from error
+        finally:
+            try:
+                await arriving.release()
+            finally:
+                upload.busy = False
 
     async def finish(self, arriving: Receiving, start: Start, sample_count: int, digests: Sequence[str]) -> tuple[Entry, Content, bool]:
         """Makes a dataset of an upload; and whether it was there already. `digests` has the SHA-256 of each column.
@@ -145,17 +154,16 @@ class Uploads:
         numbers = {column.name: number for number, column in enumerate(upload.columns)}
         arrival = Arrival(upload.folder, upload.parts, numbers)
         entry, known = await self._catalogue.add(upload.namespace, start.name, content, arrival, replacing=start.replacing)
-        await self._forget(upload)
+        del self._uploads[upload.namespace, upload.upload_id]
+        await in_thread(upload.parts.remove)
         return entry, content, known
 
     async def _drop(self, upload: Upload) -> None:
         upload.busy = True  # nobody may resume it, nor begin another one of this id, until it is gone
-        await self._state.database.run("an upload", lambda sql: sql.execute("DELETE FROM uploads WHERE folder = ?", [upload.folder]))
-        await self._forget(upload)
-
-    async def _forget(self, upload: Upload) -> None:
-        del self._uploads[upload.namespace, upload.upload_id]
         await in_thread(upload.parts.remove)
+        upload.restart()
+        await self._state.database.run("an upload", lambda sql: sql.execute("DELETE FROM uploads WHERE folder = ?", [upload.folder]))
+        del self._uploads[upload.namespace, upload.upload_id]
 
     def _require_place(self, namespace: str) -> None:
         most, here = self._settings.max_uploads, [upload for upload in self._uploads.values() if upload.namespace == namespace]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
+from ..faults import NoRoomError
 from ..threads import to_its_end
 from . import schema
 from .room import room_for
@@ -71,9 +73,21 @@ class Database:
         return f"the database {self.path} can't be used: {why}; restore it from a backup, or move the state directory away to start afresh"
 
     def _transaction(self, what: str, work: Callable[[sqlite3.Connection], Answer]) -> Answer:
+        try:
+            return self._attempt(what, work)
+        except NoRoomError:
+            self._recycle()
+            return self._attempt(what, work)
+
+    def _attempt(self, what: str, work: Callable[[sqlite3.Connection], Answer]) -> Answer:
         with room_for(what), self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
             return work(self._connection)
+
+    def _recycle(self) -> None:
+        """Makes the log begin anew, in the room that it has: on a full disk, what deletes something still finds a place."""
+        with contextlib.suppress(sqlite3.Error):
+            self._connection.execute("PRAGMA wal_checkpoint(RESTART)")
 
     def _close(self) -> None:
         if hasattr(self, "_connection"):
