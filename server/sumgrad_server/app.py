@@ -33,6 +33,7 @@ from .security import Security
 from .settings import Settings
 from .status_method import StatusMethod
 from .store.database import StateError
+from .stream import StreamMethods
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +105,7 @@ class App:
         self._activity = Activity()
         self._host = Host(settings, self._activity, self._security.authenticator, self._observation)
         self._stop = asyncio.Event()
+        self._draining = asyncio.Event()
 
     async def run(self, announce: Announce, exit_with_parent: bool = False) -> None:
         """Serves until SIGTERM, SIGINT or the parent's end. `announce` is called when requests can come. Raises StartError."""
@@ -165,6 +167,7 @@ class App:
         gRPC's own draining would answer CANCELLED to calls that cross its notice, and wait for health watches, which don't end.
         """
         log.info("draining: running requests have %g s", self._settings.grace)
+        self._draining.set()
         self._pool.drain()
         self._view.draining = True
         await self._health.enter_graceful_shutdown()
@@ -182,6 +185,7 @@ class App:
         kept = self._kept
         methods = service.Service(self._settings, self._executor, kept.graphs, kept.datasets)
         handlers = methods.handlers(self._host) | StatusMethod(self._view).handlers(self._host)
+        handlers |= StreamMethods(self._settings, methods.gradient, self._draining).handlers(self._host)
         handlers |= DatasetMethods(self._settings, kept.datasets, kept.uploads).handlers(self._host)
         server.add_generic_rpc_handlers(
             (
