@@ -303,7 +303,7 @@ class Catalogue:
         async with self._changing:
             space, entry = self._namespace(namespace), self.find(namespace, name_or_id)
             names = [entry.name] if entry.name == name_or_id else list(space.by_id[entry.id])
-            gone = await self._state.database.run("deleting a dataset", lambda sql: _delete(sql, namespace, names, entry.id))
+            gone = await self._state.database.run("deleting a dataset", lambda sql: _delete(sql, namespace, names, entry.id), freeing=True)
             for name in names:
                 space.drop(name)
             await self._forget(*gone)

@@ -157,7 +157,8 @@ class Graphs:
 
     async def _delete(self, names: Sequence[str]) -> None:
         if names and self._state.durable:
-            await self._state.database.run("deleting graphs", lambda sql: sql.executemany(_DELETE, [(name,) for name in names]))
+            rows = [(name,) for name in names]
+            await self._state.database.run("deleting graphs", lambda sql: sql.executemany(_DELETE, rows), freeing=True)
 
 
 # The database. Functions of transactions, which run in its thread.

@@ -162,7 +162,7 @@ class Uploads:
         upload.busy = True  # nobody may resume it, nor begin another one of this id, until it is gone
         await in_thread(upload.parts.remove)
         upload.restart()
-        await self._state.database.run("an upload", lambda sql: sql.execute("DELETE FROM uploads WHERE folder = ?", [upload.folder]))
+        await self._state.database.run("an upload", lambda sql: sql.execute(_DELETE, [upload.folder]), freeing=True)
         del self._uploads[upload.namespace, upload.upload_id]
 
     def _require_place(self, namespace: str) -> None:
@@ -202,6 +202,8 @@ def _require_whole(upload: Upload, sample_count: int) -> None:
 
 
 # The database. Functions of transactions, which run in its thread.
+
+_DELETE = "DELETE FROM uploads WHERE folder = ?"
 
 
 def _insert(sql: sqlite3.Connection, upload: Upload) -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from ..faults import NoRoomError
 from ..threads import to_its_end
 from . import schema
+from .reserve import RESERVE, Reserve
 from .room import room_for
 
 Answer = TypeVar("Answer")
@@ -30,6 +31,7 @@ class Database:
     def __init__(self, path: Path, steps: Sequence[schema.Step] = schema.STEPS) -> None:
         self.path = path
         self._steps = steps
+        self._reserve = Reserve(None if path == IN_MEMORY else path.with_name(RESERVE))
         self._thread = ThreadPoolExecutor(1, "sqlite")
         self._connection: sqlite3.Connection
 
@@ -37,9 +39,12 @@ class Database:
         """Opens, checks and upgrades it. Raises StateError."""
         await self._in_thread(self._open)
 
-    async def run(self, what: str, work: Callable[[sqlite3.Connection], Answer]) -> Answer:
-        """What a transaction gives. A caller who is cancelled waits for its end. Raises NoRoomError, DamagedError, with `what` it is for."""
-        return await self._in_thread(self._transaction, what, work)
+    async def run(self, what: str, work: Callable[[sqlite3.Connection], Answer], *, freeing: bool = False) -> Answer:
+        """What a transaction gives. A caller who is cancelled waits for its end. Raises NoRoomError, DamagedError, with `what` it is for.
+
+        One that is `freeing` room also succeeds on a full disk.
+        """
+        return await self._in_thread(partial(self._transaction, what, work, freeing=freeing))
 
     async def close(self) -> None:
         """Closes it, once what is under way is done."""
@@ -72,23 +77,23 @@ class Database:
     def _broken(self, why: object) -> str:
         return f"the database {self.path} can't be used: {why}; restore it from a backup, or move the state directory away to start afresh"
 
-    def _transaction(self, what: str, work: Callable[[sqlite3.Connection], Answer]) -> Answer:
+    def _transaction(self, what: str, work: Callable[[sqlite3.Connection], Answer], *, freeing: bool) -> Answer:
         try:
             return self._attempt(what, work)
         except NoRoomError:
-            self._recycle()
+            if not freeing:
+                raise
+            self._reserve.give_up()
             return self._attempt(what, work)
+        finally:
+            self._reserve.hold()
 
     def _attempt(self, what: str, work: Callable[[sqlite3.Connection], Answer]) -> Answer:
         with room_for(what), self._connection:
             self._connection.execute("BEGIN IMMEDIATE")
             return work(self._connection)
 
-    def _recycle(self) -> None:
-        """Makes the log begin anew, in the room that it has: on a full disk, what deletes something still finds a place."""
-        with contextlib.suppress(sqlite3.Error):
-            self._connection.execute("PRAGMA wal_checkpoint(RESTART)")
-
     def _close(self) -> None:
+        self._reserve.close()
         if hasattr(self, "_connection"):
             self._connection.close()
