@@ -173,6 +173,10 @@ class Call:
         sizes = (self.received_bytes, self.sent_bytes)
         return Finished(self.method, code.name, seconds, self.request_id, self.client, *sizes, said, self.samples, self.trace)
 
+    def part(self, method: str, request_id: str, code: grpc.StatusCode, seconds: float, said: str, samples: int) -> Finished:
+        """One request of this call, if it is a stream of them. Its bytes are counted with those of the call."""
+        return Finished(method, code.name, seconds, request_id, self.client, 0, 0, said, samples, self.trace)
+
 
 def unary(host: Host, scope: Scope, name: str, kind: type[Request], method: Callable[[Call, Request], Awaitable[Message]]) -> RpcHandler:
     """The handler of a method with one response. gRPC passes bytes: what can't be parsed is to be refused by us, not by gRPC."""

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 
+import grpc
 from sumgrad_proto.v1 import service_pb2 as wire
 
 from . import rpc, status
 from .faults import DrainingError
 from .rpc import Call, Host, RpcHandler
 from .settings import Settings
+
+PART = "GradientStream.Gradient"
+"""What one request of a stream is called by those who observe."""
 
 Method: TypeAlias = Callable[[Call, wire.GradientRequest], Awaitable[wire.GradientResponse]]
 
@@ -51,16 +56,29 @@ class StreamMethods:
             await window.room()
 
     async def _answer(self, call: Call, request: wire.GradientRequest) -> wire.GradientStreamResponse:
-        """What a call of its own would have been answered, or ended with."""
+        """What a call of its own would have been answered, or ended with. Whoever observes hears of it as of one."""
+        began, code, said, samples = time.monotonic(), grpc.StatusCode.OK, "", 0
+        request_id = request.request_id[: self._settings.max_request_id_bytes]
+        call.host.observer.call_began(PART)
         try:
             call.checked_id(request.request_id)
-            return wire.GradientStreamResponse(gradient=await self._gradient(call, request))
+            gradient = await self._gradient(call, request)
+            samples = gradient.sample_count
+            return wire.GradientStreamResponse(gradient=gradient)
+        except asyncio.CancelledError:
+            code = grpc.StatusCode.CANCELLED
+            raise
         except Exception as error:  # noqa: BLE001 - the status table has a row for the rest
-            request_id = request.request_id[: self._settings.max_request_id_bytes]
             refusal = status.refusal(error, request_id, self._settings.retry_seconds)
-            details = refusal.status.SerializeToString()
-            said = wire.StreamError(code=refusal.code.value[0], message=refusal.message, details=details, request_id=request_id)
-            return wire.GradientStreamResponse(error=said)
+            code, said = refusal.code, refusal.message
+            return wire.GradientStreamResponse(error=_error(refusal, request_id))
+        finally:
+            call.host.observer.call_ended(call.part(PART, request_id, code, time.monotonic() - began, said, samples))
+
+
+def _error(refusal: status.Refusal, request_id: str) -> wire.StreamError:
+    details = refusal.status.SerializeToString()
+    return wire.StreamError(code=refusal.code.value[0], message=refusal.message, details=details, request_id=request_id)
 
 
 Answer: TypeAlias = "asyncio.Future[wire.GradientStreamResponse]"

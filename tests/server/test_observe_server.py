@@ -86,6 +86,25 @@ def test_calls_come_to_be_counted(support: Any, watched: Any) -> None:
     assert metric(watched, "sumgrad_serving") == 1
 
 
+def test_requests_of_a_stream_are_counted(support: Any, watched: Any) -> None:
+    """Each as a call of its own, with its status, its id in the list of errors; and the stream once, with all bytes."""
+    objective = support.slow_objective(2)
+    name = watched.client.register(objective.graph)
+    call = watched.client.channel.stream_stream(
+        "/sumgrad.v1.GradientService/GradientStream", wire.GradientRequest.SerializeToString, wire.GradientStreamResponse.FromString
+    )
+    parameters, inputs = support.named(objective.params), support.named(support.slow_samples(1))
+    good = wire.GradientRequest(graph_id=name, parameters=parameters, inputs=inputs)
+    answers = list(call(iter([good, wire.GradientRequest(request_id="streamed", graph_id="none"), good]), timeout=60))
+    assert [answer.WhichOneof("answer") for answer in answers] == ["gradient", "error", "gradient"]
+    part = 'sumgrad_requests_total{{method="GradientStream.Gradient",status="{}"}}'
+    assert (metric(watched, part.format("OK")), metric(watched, part.format("NOT_FOUND"))) == (2, 1)
+    support.wait_until(lambda: 'sumgrad_requests_total{method="GradientStream",status="OK"} 1.0' in ask(watched, "/metrics")[2], "its end")
+    assert metric(watched, 'sumgrad_requests_in_flight{method="GradientStream.Gradient"}') == 0
+    assert metric(watched, 'sumgrad_received_bytes_total{method="GradientStream",status="OK"}') > 2 * 412 * 8
+    support.wait_until(lambda: ">streamed<" in ask(watched, "/live")[2], "the error")
+
+
 def test_metrics_say_what_they_are(watched: Any) -> None:
     """The type that Prometheus expects."""
     code, headers, _ = ask(watched, "/metrics")
