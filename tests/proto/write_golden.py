@@ -197,6 +197,15 @@ def about_datasets(graph: str, score: str) -> dict[str, Message]:
             dataset="golden",
             rows=service_pb2.Rows(range=service_pb2.RowRange(start=1, stop=3)),
         ),
+        "GradientRequest-stream": service_pb2.GradientRequest(
+            request_id="golden-b7c",
+            graph_id=graph,
+            parameters=named(PARAMETERS),
+            inputs=named(SAMPLES),
+            wrt=["b"],
+            evaluator=service_pb2.EVALUATOR_REFERENCE,
+        ),
+        "GradientRequest-stream-unknown": service_pb2.GradientRequest(request_id="golden-b7d", graph_id="0" * 64),
         "DeleteDatasetRequest": service_pb2.DeleteDatasetRequest(request_id="golden-b8", dataset="golden"),
         "GetStatusRequest": service_pb2.GetStatusRequest(request_id="golden-b9"),
     }
@@ -276,15 +285,25 @@ def answers(address: str, asked: dict[str, Message]) -> Iterator[tuple[str, Mess
 def calls(asked: dict[str, Message]) -> Iterator[tuple[tuple[str, str], list[Message]]]:
     """Method, variant ("-VARIANT" or "") and messages of each call: parts of an upload go together, behind its start whenever it goes on."""
     in_order = sorted(asked.items(), key=lambda item: number(item[1]))
-    for is_upload, group in groupby(in_order, lambda item: isinstance(item[1], service_pb2.UploadDatasetRequest)):
-        if is_upload:
-            parts = [message for _, message in group]
+    for method, group in groupby(in_order, lambda item: streamed(item[0])):
+        named_messages = list(group)
+        messages = [message for _, message in named_messages]
+        if method == "UploadDataset":
             start = asked["UploadDatasetRequest-start"]
-            yield ("UploadDataset", ""), [start, *(part for part in parts if part is not start)]
-            continue
-        for name, message in group:
-            kind, dash, variant = name.partition("-")
-            yield (kind.removesuffix("Request"), dash + variant), [message]
+            yield (method, ""), [start, *(part for part in messages if part is not start)]
+        elif method:
+            yield (method, ""), messages
+        else:
+            for name, message in named_messages:
+                kind, dash, variant = name.partition("-")
+                yield (kind.removesuffix("Request"), dash + variant), [message]
+
+
+def streamed(name: str) -> str:
+    """The method that takes this request as one of many, if there is one."""
+    if name.startswith("GradientRequest-stream"):
+        return "GradientStream"
+    return "UploadDataset" if name.startswith("UploadDatasetRequest") else ""
 
 
 def replies_of(method: Any, messages: list[Message]) -> list[Message]:
@@ -296,12 +315,16 @@ def replies_of(method: Any, messages: list[Message]) -> list[Message]:
             if "ended without UploadFinish" not in error.details():
                 raise
             return []
+    if isinstance(method, grpc.StreamStreamMultiCallable):
+        return list(method(iter(messages)))
     reply = method(messages[0])
     return list(reply) if isinstance(method, grpc.UnaryStreamMultiCallable) else [reply]
 
 
 def settled(message: Any) -> Message:
-    """An answer with a fixed time in place of that at which datasets were stored; and of a status, that there was one."""
+    """An answer with a fixed time in place of that at which datasets were stored; of a status, that there was one; of an error, which it was."""
+    if isinstance(message, service_pb2.GradientStreamResponse) and message.HasField("error"):
+        message.error.message, message.error.details = "", b""
     if isinstance(message, service_pb2.GetStatusResponse):
         return service_pb2.GetStatusResponse(request_id=message.request_id)
     datasets = list(getattr(message, "datasets", [])) + ([message.dataset] if hasattr(message, "dataset") else [])
