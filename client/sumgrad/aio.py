@@ -17,7 +17,10 @@ from typing import Any, Concatenate, ParamSpec, Self, TypeVar, cast
 import grpc
 import grpc.aio
 from sumgrad_engine.options import Evaluator
+from sumgrad_proto.v1 import service_pb2 as wire
 
+from . import calls
+from .aio_stream import AsyncGradientStream
 from .calls import METHODS, Call, Method, Pause, Steps
 from .channel import MAX_MESSAGE_BYTES, channel_options, checked_address, error_of, shown_signature
 from .credentials import TLSChoice, credentials
@@ -39,7 +42,7 @@ def _awaited(
 
     @functools.wraps(method)
     async def call(service: AsyncService, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Answer:
-        return await service._carry_out(method(service._protocol, *args, **kwargs))
+        return await service.carry_out(method(service.protocol, *args, **kwargs))
 
     return shown_signature(call)
 
@@ -55,7 +58,7 @@ class AsyncService:
         metadata: tuple[tuple[str, str], ...] = (),
     ) -> None:
         self._channel = channel
-        self._protocol = protocol
+        self.protocol = protocol
         self._metadata = metadata
         self._stubs = {method.path: _stub(channel, method) for method in METHODS}
         self._closed = False
@@ -72,6 +75,18 @@ class AsyncService:
     status = _awaited(Protocol.status)
     health = _awaited(Protocol.health)
 
+    def stream(self, window: int = 16) -> AsyncGradientStream:
+        """A stream of gradients, for an `async with`: at most `window` requests are unanswered at a time, and results come in their order.
+
+        `value_and_grad` of the stream returns a future, so that requests can be sent before the results of others are there. The server has a window
+        too (`--max-stream-window`, 64).
+        """
+        return AsyncGradientStream(self, window)
+
+    def open_stream(self, requests: AsyncIterator[wire.GradientRequest]) -> Any:
+        """The call behind a stream: its answers, one after another."""
+        return self._stubs[calls.GRADIENT_STREAM.path](requests, metadata=self._metadata)
+
     async def close(self) -> None:
         """Closes the connection, and stops the server if `local` started it. Closing twice is fine."""
         self._closed = True
@@ -85,7 +100,8 @@ class AsyncService:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         await self.close()
 
-    async def _carry_out(self, steps: Steps[Answer]) -> Answer:
+    async def carry_out(self, steps: Steps[Answer]) -> Answer:
+        """Carries out what a method of the protocol asks for, and returns its answer."""
         if self._closed:
             raise UnavailableError("this connection was closed: make another with connect or local", status="UNAVAILABLE")
         reply: Any = None
@@ -111,10 +127,10 @@ class AsyncService:
 
 
 def _stub(channel: grpc.aio.Channel, method: Method[Any, Any]) -> Any:
-    if method.sends:
+    if method.sends and not method.streams:
         send: Any = channel.stream_unary(method.path, response_deserializer=method.reply.FromString)  # the requests are serialised already
         return lambda requests, **options: send(_in_thread(requests), **options)
-    kind = channel.unary_stream if method.streams else channel.unary_unary
+    kind = channel.stream_stream if method.sends else channel.unary_stream if method.streams else channel.unary_unary
     return kind(method.path, request_serializer=method.request.SerializeToString, response_deserializer=method.reply.FromString)
 
 

@@ -41,6 +41,7 @@ _SERVICE = "/sumgrad.v1.GradientService/"
 REGISTER_GRAPH = Method(_SERVICE + "RegisterGraph", wire.RegisterGraphRequest, wire.RegisterGraphResponse)
 GET_GRAPH = Method(_SERVICE + "GetGraph", wire.GetGraphRequest, wire.GetGraphResponse)
 GRADIENT = Method(_SERVICE + "Gradient", wire.GradientRequest, wire.GradientResponse)
+GRADIENT_STREAM = Method(_SERVICE + "GradientStream", wire.GradientRequest, wire.GradientStreamResponse, streams=True, sends=True)
 EVALUATE = Method(_SERVICE + "Evaluate", wire.EvaluateRequest, wire.EvaluateResponse, streams=True)
 BACKWARD = Method(_SERVICE + "Backward", wire.BackwardRequest, wire.BackwardResponse)
 UPLOAD_DATASET = Method(_SERVICE + "UploadDataset", wire.UploadDatasetRequest, wire.UploadDatasetResponse, sends=True)
@@ -55,6 +56,7 @@ METHODS: tuple[Method[Any, Any], ...] = (
     REGISTER_GRAPH,
     GET_GRAPH,
     GRADIENT,
+    GRADIENT_STREAM,
     EVALUATE,
     BACKWARD,
     UPLOAD_DATASET,

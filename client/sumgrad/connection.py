@@ -5,13 +5,15 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import grpc
 from sumgrad_engine.options import Evaluator
+from sumgrad_proto.v1 import service_pb2 as wire
 
+from . import calls
 from .calls import METHODS, Call, Method, Pause, Steps
 from .channel import MAX_MESSAGE_BYTES, channel_options, checked_address, error_of, shown_signature
 from .credentials import TLSChoice, credentials
@@ -19,6 +21,7 @@ from .errors import ServiceError, UnavailableError
 from .launch import ServerProcess
 from .protocol import Protocol
 from .retry import DEFAULT_RETRY, Retry
+from .stream import GradientStream
 
 Arguments = ParamSpec("Arguments")
 Answer = TypeVar("Answer")
@@ -31,7 +34,7 @@ def _blocking(
 
     @functools.wraps(method)
     def call(service: Service, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Answer:
-        return service._carry_out(method(service._protocol, *args, **kwargs))
+        return service.carry_out(method(service.protocol, *args, **kwargs))
 
     return shown_signature(call)
 
@@ -43,7 +46,7 @@ class Service:
         self, channel: grpc.Channel, protocol: Protocol, process: ServerProcess | None = None, metadata: tuple[tuple[str, str], ...] = ()
     ) -> None:
         self._channel = channel
-        self._protocol = protocol
+        self.protocol = protocol
         self._metadata = metadata
         self._stubs = {method.path: _stub(channel, method) for method in METHODS}
         self._closed = False
@@ -60,6 +63,18 @@ class Service:
     status = _blocking(Protocol.status)
     health = _blocking(Protocol.health)
 
+    def stream(self, window: int = 16) -> GradientStream:
+        """A stream of gradients, for a `with`: at most `window` requests are unanswered at a time, and results come in their order.
+
+        `value_and_grad` of the stream returns a future, so that requests can be sent before the results of others are there. The server has a window
+        too (`--max-stream-window`, 64).
+        """
+        return GradientStream(self, window)
+
+    def open_stream(self, requests: Iterator[wire.GradientRequest]) -> Any:
+        """The call behind a stream: its answers, one after another."""
+        return self._stubs[calls.GRADIENT_STREAM.path](requests, metadata=self._metadata)
+
     def close(self) -> None:
         """Closes the connection, and stops the server if `local` started it. Closing twice is fine."""
         self._closed = True
@@ -73,7 +88,8 @@ class Service:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _carry_out(self, steps: Steps[Answer]) -> Answer:
+    def carry_out(self, steps: Steps[Answer]) -> Answer:
+        """Carries out what a method of the protocol asks for, and returns its answer."""
         if self._closed:
             raise UnavailableError("this connection was closed: make another with connect or local", status="UNAVAILABLE")
         reply: Any = None
@@ -108,9 +124,9 @@ class Service:
 
 
 def _stub(channel: grpc.Channel, method: Method[Any, Any]) -> Any:
-    if method.sends:
+    if method.sends and not method.streams:
         return channel.stream_unary(method.path, response_deserializer=method.reply.FromString)  # the requests are serialised already
-    kind = channel.unary_stream if method.streams else channel.unary_unary
+    kind = channel.stream_stream if method.sends else channel.unary_stream if method.streams else channel.unary_unary
     return kind(method.path, request_serializer=method.request.SerializeToString, response_deserializer=method.reply.FromString)
 
 

@@ -67,6 +67,26 @@ class Protocol(DatasetProtocol):
         and sample. `evaluator` is "compiled", "reference", or "auto" for what the server chooses; `precision` is "f64", or "f32" with sums over
         samples in f64. Raises InputError for arrays that do not fit, and ServiceError as errors.py has it.
         """
+        deadline = self._deadline(timeout)
+        graph, request = yield from self.gradient_request(
+            objective, params, data, rows=rows, wrt=wrt, debug=debug, evaluator=evaluator, precision=precision, deadline=deadline
+        )
+        return read_result((yield from self._with_graph(graph, calls.GRADIENT, unary, request, deadline)))
+
+    def gradient_request(
+        self,
+        objective: Objective,
+        params: Arrays,
+        data: Data,
+        *,
+        rows: RowChoice | None,
+        wrt: Iterable[str] | str | None,
+        debug: bool,
+        evaluator: Evaluator,
+        precision: Precision,
+        deadline: Deadline,
+    ) -> Steps[tuple[EncodedGraph, wire.GradientRequest]]:
+        """What value_and_grad sends, and the graph that it names."""
         Options(evaluator, precision, debug)
         wanted = wanted_names(wrt)
         gradient_layout(objective.graph, wanted)
@@ -80,16 +100,12 @@ class Protocol(DatasetProtocol):
             evaluator=_WISHES[evaluator],
             precision=_PRECISIONS[precision],
         )
-        deadline = self._deadline(timeout)
         yield from self._add_arrays(request, graph.graph, params, data, rows, precision, deadline)
-        reply = yield from self._with_graph(graph, calls.GRADIENT, unary, request, deadline)
-        return Result(
-            value=reply.value,
-            grads=codec.decode_arrays(reply.gradients),
-            metrics=codec.decode_arrays(reply.metrics),
-            count=reply.sample_count,
-            evaluator=_EVALUATORS.get(reply.evaluator, "unknown"),
-        )
+        return graph, request
+
+    def answered(self, graph: EncodedGraph, request: wire.GradientRequest) -> Steps[Result]:
+        """The result of a request by a call of its own."""
+        return read_result((yield from self._with_graph(graph, calls.GRADIENT, unary, request, self._deadline(None))))
 
     def evaluate(
         self,
@@ -195,6 +211,17 @@ class Protocol(DatasetProtocol):
             raise InputError("the expression has no inputs: it needs no dataset", field="data")
         check_parameters(graph, parameters)
         request.dataset = data.id if isinstance(data, Dataset) else data
+
+
+def read_result(reply: wire.GradientResponse) -> Result:
+    """The result that a message holds."""
+    return Result(
+        value=reply.value,
+        grads=codec.decode_arrays(reply.gradients),
+        metrics=codec.decode_arrays(reply.metrics),
+        count=reply.sample_count,
+        evaluator=_EVALUATORS.get(reply.evaluator, "unknown"),
+    )
 
 
 def _sendable(arrays: Arrays, kind: str) -> dict[str, Array]:

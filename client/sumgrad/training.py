@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -80,6 +84,7 @@ def fit(
     seed: int = 0,
     progress: bool = True,
     callback: Callable[[Epoch], object] | None = None,
+    ahead: int = 0,
     evaluator: Evaluator = "auto",
     precision: Precision = "f64",
 ) -> Fit:
@@ -87,7 +92,12 @@ def fit(
 
     `service` sums the gradients; None does it in this process. Without a `batch_size` every step takes all samples in their order; with
     one, each epoch goes through them in a new order that `seed` decides. `params` are the starting values (None: the objective's own).
-    `callback` is called after each epoch; a true result ends the fit. `evaluator` and `precision` are as for `value_and_grad`. The same
+    `callback` is called after each epoch; a true result ends the fit.
+
+    `ahead` is how many batches are on their way before the step of the one before them is made, over a stream: the gradient of a batch is then that many steps
+    late ("delayed SGD": Zinkevich, Langford and Smola, "Slow Learners are Fast", 2009), and the way to the service and back costs no time. With 0 every gradient
+    is taken at the newest parameters. Small numbers change little where learning rates are small; large ones want smaller rates. At the end of an epoch
+    all its gradients are applied. `evaluator` and `precision` are as for `value_and_grad`. The same
     arguments give the same bits.
     """
     if epochs < 1 or (batch_size is not None and batch_size < 1):
@@ -95,22 +105,50 @@ def fit(
     if isinstance(data, Dataset) and service is None:
         raise ValueError("a Dataset is on its service, which has to sum the gradients too: pass the service")
     batches = _Batches(data if isinstance(data, Dataset) else {name: np.asarray(values) for name, values in data.items()}, batch_size, seed)
-    source: GradientSource = service or here
+    if ahead < 0:
+        raise ValueError(f"ahead counts batches from 0, not {ahead}")
     start = objective.params if params is None else params
     current = {name: np.asarray(value) for name, value in start.items()}
     history: list[Epoch] = []
-    with tqdm(total=epochs, disable=not progress, unit="epoch") as bar:
+    with tqdm(total=epochs, disable=not progress, unit="epoch") as bar, _source(service, ahead) as source:
         for number in range(1, epochs + 1):
-            results = []
+            results: list[Result] = []
+            late: deque[Future[Result]] = deque()
             for batch, rows in batches:
-                results.append(source.value_and_grad(objective, current, batch, rows=rows, evaluator=evaluator, precision=precision))
-                current = {**optimizer.step(current, results[-1].grads)}
+                late.append(source(objective, current, batch, rows=rows, evaluator=evaluator, precision=precision))
+                if len(late) > ahead:
+                    current = _stepped(optimizer, current, late, results)
+            while late:
+                current = _stepped(optimizer, current, late, results)
             history.append(_epoch(number, results, objective.reduction, current))
             _show(bar, history[-1])
             if callback is not None and callback(history[-1]):
                 bar.total = number  # so that the bar ends full
                 break
     return Fit(current, tuple(history))
+
+
+def _stepped(optimizer: Optimizer, current: Params, late: deque[Future[Result]], results: list[Result]) -> Params:
+    """The parameters after the step of the gradient whose turn it is."""
+    results.append(late.popleft().result())
+    return {**optimizer.step(current, results[-1].grads)}
+
+
+@contextmanager
+def _source(service: GradientSource | None, ahead: int) -> Iterator[Callable[..., Future[Result]]]:
+    """What gives gradients as futures: the stream of a service, or calls that are over when they return."""
+    stream = getattr(service, "stream", None)
+    if ahead and stream is not None:
+        with stream(ahead + 1) as opened:
+            yield opened.value_and_grad
+    else:
+        yield partial(_now, service or here)
+
+
+def _now(source: GradientSource, *args: Any, **options: Any) -> Future[Result]:
+    future: Future[Result] = Future()
+    future.set_result(source.value_and_grad(*args, **options))
+    return future
 
 
 class _Batches:
