@@ -141,6 +141,10 @@ Gone: TypeAlias = tuple[Sequence[str], Sequence[str]]
 """Ids of contents, and the SHA-256 of columns, that nobody needs any more."""
 
 
+def _unknown(name: str) -> UnknownDatasetError:
+    return UnknownDatasetError(f"there is no dataset {name[:80]!r} here", dataset=name[:80])
+
+
 def is_id(name: str) -> bool:
     """Whether a name has the form of an id."""
     return _ID.fullmatch(name) is not None
@@ -154,7 +158,7 @@ class Catalogue:
         self._namespaces: dict[str, _Namespace] = {}
         self._changing = asyncio.Lock()
         self._resident: OrderedDict[str, ResidentDataset] = OrderedDict()
-        self._opening: dict[str, asyncio.Task[ResidentDataset]] = {}
+        self._opening: dict[tuple[str, str], asyncio.Task[ResidentDataset]] = {}
 
     async def load(self) -> None:
         """Reads from the state, which is open, what there is."""
@@ -176,7 +180,7 @@ class Catalogue:
         """A dataset of a namespace. Raises UnknownDatasetError."""
         found = self._namespace(namespace).find(name_or_id)
         if found is None:
-            raise UnknownDatasetError(f"there is no dataset {name_or_id[:80]!r} here", dataset=name_or_id[:80])
+            raise _unknown(name_or_id)
         return found
 
     async def describe(self, namespace: str, name_or_id: str) -> tuple[Entry, Content]:
@@ -210,19 +214,27 @@ class Catalogue:
         return await self._state.database.run("reading the datasets", lambda sql: dict(_contents(sql, ids)))
 
     async def _opened(self, entry: Entry) -> ResidentDataset:
-        task = self._opening.get(entry.id)
+        key = (entry.namespace, entry.id)
+        task = self._opening.get(key)
         if task is None:  # whoever comes meanwhile waits for the same
-            task = self._opening[entry.id] = asyncio.create_task(self._open(entry))
-            task.add_done_callback(lambda _: self._opening.pop(entry.id, None))
+            task = self._opening[key] = asyncio.create_task(self._open(entry))
+            task.add_done_callback(lambda done: self._end_opening(key, done))
         try:
             return await asyncio.shield(task)
         except DamagedError:
-            self.find(entry.namespace, entry.name)  # it may have been deleted meanwhile
+            self.find(entry.namespace, entry.id)  # it may have been deleted meanwhile
             raise
 
+    def _end_opening(self, key: tuple[str, str], done: asyncio.Task[ResidentDataset]) -> None:
+        del self._opening[key]
+        if not done.cancelled():
+            done.exception()  # perhaps nobody waits any more
+
     async def _open(self, entry: Entry) -> ResidentDataset:
-        _, content = await self.describe(entry.namespace, entry.name)
-        opened = await in_thread(self._open_files, entry, content)
+        contents = await self._contents([entry.id])
+        if entry.id not in contents:
+            raise _unknown(entry.name)
+        opened = await in_thread(self._open_files, entry, contents[entry.id])
         if entry.id in self._namespace(entry.namespace).by_id:
             self._keep(opened)
         return opened

@@ -293,6 +293,27 @@ def test_many_who_open_a_dataset_at_once_get_the_same(tmp_path: Path) -> None:
     keeping(tmp_path, work)
 
 
+def test_a_name_that_changes_while_it_is_opened(tmp_path: Path) -> None:
+    """Whoever opens a name gets the content that it stood for then, whole, or that it stands for now; never one under the other's id."""
+    old, new = uploading.some_arrays(seed=1), uploading.some_arrays(seed=2)
+
+    async def work(kept: Kept) -> None:
+        await store(kept, old)
+        opening = asyncio.create_task(kept.datasets.open("default", "data"))
+        await store(kept, new, replace=True)
+        (found,) = await asyncio.gather(opening, return_exceptions=True)
+        if isinstance(found, BaseException):
+            assert isinstance(found, UnknownDatasetError)
+        else:
+            there = {name: os.pread(column.file.fd, column.file.nbytes, 0) for name, column in found.columns.items()}
+            assert (found.id, there) in [(uploading.dataset_id(arrays), as_bytes(arrays)) for arrays in (old, new)]
+        assert await content(kept, "data") == as_bytes(new)
+
+    for _ in range(5):
+        keeping(tmp_path, work)
+        shutil.rmtree(tmp_path)
+
+
 def test_a_token_may_have_less(place: Path | None) -> None:
     """A caller's own limit on bytes stands in for the server's, and counts what is stored and what comes."""
     arrays = {"x": np.zeros(100)}
