@@ -1,6 +1,7 @@
 # make demo   sets everything up and runs the main job
 # make test   sets everything up and passes the tests
 # make bench  sets up another environment, with other libraries, and measures sumgrad beside them; BENCH="a f --quick" chooses
+# make bench-service measures the service beside an echo server
 # make check  lint, format, types, layers
 # make proto  makes the Python code of the .proto files again
 # make format puts the code into the form that make check wants
@@ -15,7 +16,7 @@ PROTO_STAMP := .stamps/proto-$(TOOLS_VERSION)
 PROTO_OUT ?= proto
 PROTOS := proto/sumgrad_proto/v1/graph.proto proto/sumgrad_proto/v1/service.proto
 
-.PHONY: demo test bench check proto format clean
+.PHONY: demo test bench bench-service check proto format clean
 
 demo: .stamps/demo
 	$(BIN)/sumgrad demo
@@ -25,6 +26,9 @@ test: .stamps/dev $(PROTO_STAMP)
 
 bench: .stamps/bench
 	$(BENCH_BIN)/python -m benchmarks $(BENCH)
+
+bench-service: .stamps/demo
+	$(BIN)/python -m benchmarks.service $(BENCH)
 
 check: .stamps/dev
 	$(BIN)/ruff check .

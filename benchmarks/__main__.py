@@ -13,7 +13,7 @@ confine()
 
 from sumgrad.bench import WORKLOADS, precisions  # noqa: E402 - the lines above come before NumPy
 
-from . import compile_time, growth, memory, overhead, scalars, service, tables  # noqa: E402
+from . import compile_time, growth, memory, overhead, scalars, tables  # noqa: E402
 from .duel import QUICK, Effort, duel  # noqa: E402
 from .machine import description  # noqa: E402
 from .report import Report  # noqa: E402
@@ -24,7 +24,6 @@ PARTS: dict[str, Callable[[Report, Effort], None]] = {
     "overhead": overhead.show,
     "memory": memory.show,
     "growth": growth.show,
-    "service": service.show,
 }
 """The parts that are no workloads."""
 

@@ -1,28 +1,33 @@
-"""The service beside an echo server on the same grpcio, and beside the kernel alone: what asking another process costs.
+"""`python -m benchmarks.service [--quick]`: the service beside an echo server on the same grpcio, and beside the kernel alone.
 
 Both servers get the same client: bytes that are ready to be sent, from this process. Requests and answers of the echo are as long as our requests.
 """
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import contextlib
+import os
+import platform
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
 import sumgrad as sg
 from sumgrad import codec
-from sumgrad.bench import WORKLOADS, Workload
+from sumgrad.bench import WORKLOADS, processor
 from sumgrad.launch import server_environment
 from sumgrad_proto.v1 import service_pb2 as wire
 
-from .duel import Effort
 from .echo import OPTIONS
 from .report import Report, figure
 
@@ -53,23 +58,32 @@ def echo_server() -> Iterator[str]:
             process.kill()
 
 
-def show(report: Report, effort: Effort) -> None:
-    """All tables."""
-    calls = 300 if effort.rounds < 10 else 4000
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prints all tables."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.service", description="The service beside an echo server, on all cores.")
+    parser.add_argument("--quick", action="store_true", help="few calls and few rows: a look, not a measurement")
+    parser.add_argument("--write", type=Path, metavar="PAGE", help="put the tables into a page, between its marks")
+    options = parser.parse_args(arguments)
+    report = Report()
+    report.notes([f"{processor()}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}, grpcio {version('grpcio')}"])
     with echo_server() as echo, sg.local(workers=2) as service:
-        small_requests(report, echo, service, calls)
-        uploads(report, echo, service, 1 << (26 if calls < 1000 else 29))
-    large_sums(report, 1_000_000 if calls < 1000 else 10_000_000)
+        small_requests(report, echo, service, 300 if options.quick else 6000)
+        uploads(report, echo, service, 1 << (24 if options.quick else 29))
+    large_sums(report, 200_000 if options.quick else 10_000_000)
+    if options.write:
+        report.write(options.write)
+    return 0
 
 
 def small_request(service: sg.Service) -> bytes:
     """A gradient over rows of a resident dataset, serialised."""
     work = WORKLOADS[0]
     data = service.upload(work.data(SMALL_ROWS, "f64"), "small", replace=True, progress=False)
-    service.value_and_grad(work.objective, work.objective.params, data)
-    graph = codec.EncodedGraph.of(work.objective.graph)
+    objective = work.objective(SMALL_ROWS)
+    service.value_and_grad(objective, objective.params, data)
+    graph = codec.EncodedGraph.of(objective.graph)
     request = wire.GradientRequest(request_id="0" * 32, graph_id=graph.id, dataset=data.id)
-    codec.add_arrays(request.parameters, {name: np.asarray(value) for name, value in work.objective.params.items()})
+    codec.add_arrays(request.parameters, {name: np.asarray(value) for name, value in objective.params.items()})
     return request.SerializeToString()
 
 
@@ -202,7 +216,7 @@ def uploads(report: Report, echo: str, service: sg.Service, nbytes: int) -> None
     )
 
 
-def _chunks(data: np.ndarray) -> Iterator[bytes]:
+def _chunks(data: Any) -> Iterator[bytes]:
     view = data.view(np.uint8).data
     for start in range(0, len(view), CHUNK):
         yield bytes(view[start : start + CHUNK])
@@ -211,9 +225,9 @@ def _chunks(data: np.ndarray) -> Iterator[bytes]:
 def large_sums(report: Report, rows: int) -> None:
     """One worker against the kernel in this process, and two workers against one, over resident rows."""
     work = WORKLOADS[0]
-    data = work.data(rows, "f64")
-    alone = _best(lambda: work.objective.value_and_grad(work.objective.params, data))
-    seconds = {workers: _resident(work, data, workers) for workers in (1, 2)}
+    data, objective = work.data(rows, "f64"), work.objective(rows)
+    alone = _best(lambda: objective.value_and_grad(objective.params, data))
+    seconds = {workers: _resident(objective, data, workers) for workers in (1, 2)}
     report.heading(f"Sums over {rows:,} resident rows: {work.name}")
     report.table(
         ["", "milliseconds", "ratio"],
@@ -226,12 +240,16 @@ def large_sums(report: Report, rows: int) -> None:
     report.notes(["goals: one worker within 5% of the kernel (ratio to it), two workers at least 1.85 times one (ratio of these)"])
 
 
-def _resident(work: Workload, data: dict[str, np.ndarray], workers: int) -> float:
+def _resident(objective: sg.Objective, data: dict[str, Any], workers: int) -> float:
     with sg.local(workers=workers) as service:
         dataset = service.upload(data, "rows", progress=False)
-        return _best(lambda: service.value_and_grad(work.objective, work.objective.params, dataset))
+        return _best(lambda: service.value_and_grad(objective, objective.params, dataset))
 
 
 def _best(work: Callable[[], object]) -> float:
     work()
     return min(_seconds(work) for _ in range(7))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
