@@ -25,7 +25,7 @@ DATA = samples(5000)
 
 def test_drains_under_load(tmp_path: Path) -> None:
     """After SIGTERM what runs is finished with the right bits, what comes is UNAVAILABLE, the exit code is 0, and nothing is left behind."""
-    objective, data = support.slow_objective(), support.slow_samples(600)
+    objective, data = support.slow_objective(), support.slow_samples(1200)
     with served(tmp_path, "--workers", "2", "--grace", "60", graceful=False) as server:
         client = load.Client(server.address)
         graph_id = client.register(objective.graph)
@@ -33,14 +33,14 @@ def test_drains_under_load(tmp_path: Path) -> None:
         calls = [client.gradient_future(graph_id, objective.params, data) for _ in range(3)]
         support.wait_until(lambda: client.status().active_requests == 3, "the long requests to run")
         with load.running(server.address, mix) as ledger:
-            ledger.wait_for(30)
+            ledger.wait_for(10)
             assert not any(call.done() for call in calls)
             server.process.send_signal(signal.SIGTERM)
             for call in calls:
                 support.assert_same_bits(client.result(call.result()), objective.value_and_grad(objective.params, data))
             assert server.process.wait(support.PATIENCE) == 0
         client.close()
-        ledger.check(30, allowed=["DRAINING", ""])
+        ledger.check(10, allowed=["DRAINING", ""])
         assert any(load.reason_of(asked.error) == "DRAINING" for asked in ledger.refused)
         assert server.workers() == []
 

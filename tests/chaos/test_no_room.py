@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
 import pytest
+import sumgrad_engine as sg
+from sumgrad_engine.trace import trace
+from sumgrad_proto.v1 import service_pb2 as wire
 from sumgrad_tests import load, support
-from sumgrad_tests.requests import logistic, samples
+from sumgrad_tests.requests import logistic, samples, upload
 from sumgrad_tests.served import served
 
 pytestmark = [pytest.mark.chaos, pytest.mark.slow]
@@ -60,6 +64,61 @@ def test_shared_memory_can_not_be_had(tmp_path: Path) -> None:
 
 
 NO_SHARED_MEMORY = {(grpc.StatusCode.RESOURCE_EXHAUSTED, reason) for reason in ("BUSY", "NO_ROOM")}
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Any]:
+    """A server whose state lies in a file system of 6 MiB."""
+    state = tmp_path / "state"
+    state.mkdir(mode=0o700)
+    with served(
+        tmp_path, "--workers", "2", "--state-dir", str(state), "--upload-expiry-seconds", "0.2", prefix=with_mount(state, 6 * MIB)
+    ) as server:
+        yield server
+
+
+@needs_mounts
+def test_state_disk_is_full(small_disk: Any) -> None:
+    """Uploads and graphs that find no room are refused as such; what is there is served; what is deleted makes room again."""
+    client = load.Client(small_disk.address)
+    with load.running(small_disk.address, [*load.questions(client)]) as ledger:
+        ledger.wait_for(10)
+        for number in range(3):
+            code, details, _ = support.refused(lambda n=number: client.upload(upload(f"large {n}", samples(400_000), 1 << 18)))  # type: ignore[misc]
+            assert (code, details["reason"]) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "NO_ROOM")
+            ledger.wait_for(10)
+        support.wait_until(lambda: fits(client, "fits", 80_000), "what was refused to be gone")
+        assert filled_with_graphs(client) > 0
+        names = [dataset.name for dataset in client.unary("ListDatasets", wire.ListDatasetsRequest(), wire.ListDatasetsResponse).datasets]
+        assert names == ["fits", load.DATASET]
+        client.unary("DeleteDataset", wire.DeleteDatasetRequest(dataset="fits"), wire.DeleteDatasetResponse)
+        assert fits(client, "fits again", 70_000)
+        ledger.reach(FLOOR)
+    ledger.check(FLOOR, allowed=["NO_ROOM"])
+    client.close()
+
+
+def fits(client: load.Client, name: str, count: int) -> bool:
+    """Whether there is room for a dataset of so many samples; if not, that is what is said."""
+    try:
+        client.upload(upload(name, samples(count), 1 << 18))
+    except grpc.RpcError as error:
+        assert load.reason_of(error) == "NO_ROOM"  # noqa: PT017 - that it ends so is what is asked
+        return False
+    return True
+
+
+def filled_with_graphs(client: load.Client) -> int:
+    """Registers graphs until there is no room for another; how many found some. None may end in a fault of ours."""
+    x = sg.input("x")
+    for number in range(400):
+        constant = sg.Value(np.full(8000, 1.0 + number))
+        try:
+            client.register(trace({"loss": x * sg.sum(constant)}))
+        except grpc.RpcError as error:
+            assert load.reason_of(error) == "NO_ROOM"  # noqa: PT017 - that it ends so is what is asked
+            return number
+    return 400
 
 
 def test_too_many_open_files(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ AT_A_TIME = 48
 MIB = 1 << 20
 FLAGS = (
     *("--workers", "2", "--max-graphs", "64", "--max-elements", "65536", "--max-compile-seconds", "5"),
-    *("--max-worker-bytes", str(1024 * MIB), "--max-shared-bytes", str(256 * MIB), "--max-datasets", "40"),
+    *("--max-worker-bytes", str(1024 * MIB), "--max-shared-bytes", str(256 * MIB), "--max-datasets", "400"),
     *("--max-uploads", "500", "--upload-expiry-seconds", "1"),
 )
 SLACK = 64 + 128
@@ -84,7 +84,7 @@ class Fuzzer:
             case "UploadDataset":
                 await self._upload(self._reordered(seed.requests), timeout)
             case "GradientStream":
-                await self._stream(channel.stream_stream(path)(timeout=timeout), [self._wrong(request) for request in seed.requests])
+                await self._stream([self._wrong(request) for request in seed.requests], timeout)
             case "Evaluate":
                 await self._call(seed.method, collected(channel.unary_stream(path)(self._wrong(seed.requests[0]), timeout=timeout)))
             case method:
@@ -130,12 +130,12 @@ class Fuzzer:
         return data
 
     async def _upload(self, data: Sequence[bytes], patience: float) -> None:
-        # Blocking gRPC: the other kind says INTERNAL where a server answers before all was sent.
+        # Blocking gRPC, here and for streams: the other kind says INTERNAL where a server answers before all was sent.
         call = self._blocking.stream_unary("/sumgrad.v1.GradientService/UploadDataset").future(iter(data), timeout=patience)
         if self.dice.random() < 0.05:
             call.cancel()
         answer = await self._call("UploadDataset", sent_whole(call))
-        if answer is not None and self.dice.random() < 0.8:
+        if answer is not None and self.dice.random() < 0.95:
             stored = wire.UploadDatasetResponse.FromString(answer).dataset.id
             await self._call("DeleteDataset", self._delete(stored))
 
@@ -143,8 +143,9 @@ class Fuzzer:
         path = "/sumgrad.v1.GradientService/DeleteDataset"
         return self._channels[0].unary_unary(path)(wire.DeleteDatasetRequest(dataset=dataset).SerializeToString(), timeout=support.PATIENCE)
 
-    async def _stream(self, call: Any, data: Sequence[bytes]) -> None:
-        answers = await self._call("GradientStream", answered(call, data, give_up=self.dice.random() < 0.05))
+    async def _stream(self, data: Sequence[bytes], patience: float) -> None:
+        call = self._blocking.stream_stream("/sumgrad.v1.GradientService/GradientStream")(iter(data), timeout=patience)
+        answers = await self._call("GradientStream", asyncio.to_thread(answered, call, give_up=self.dice.random() < 0.05))
         for answer in answers or ():
             said = wire.GradientStreamResponse.FromString(answer)
             if said.WhichOneof("answer") == "error":
@@ -207,30 +208,25 @@ async def sent_whole(call: Any) -> Any:
     await done.wait()
     if call.code() is grpc.StatusCode.OK:
         return call.result()
-    raise grpc.aio.AioRpcError(call.code(), grpc.aio.Metadata(), grpc.aio.Metadata(*call.trailing_metadata()), call.details())
+    raise as_async(call)
 
 
-async def answered(call: Any, data: Sequence[bytes], *, give_up: bool) -> list[bytes]:
-    """Sends the messages of a stream, and gives all answers; or leaves in the midst of it."""
-
-    async def send() -> None:
-        try:
-            for message in data:
-                await call.write(message)
-            await call.done_writing()
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError, asyncio.CancelledError):
-            pass
-
-    sending = asyncio.ensure_future(send())
+def answered(call: Any, *, give_up: bool) -> list[bytes]:
+    """All answers of a stream; or it is left in the midst of them."""
     answers: list[bytes] = []
     try:
-        async for answer in call:
+        for answer in call:
             answers.append(answer)
             if give_up:
                 call.cancel()
-    finally:
-        await sending
+    except grpc.RpcError as error:
+        raise as_async(error) from None
     return answers
+
+
+def as_async(error: Any) -> grpc.aio.AioRpcError:
+    """An error of blocking gRPC as one of the other kind."""
+    return grpc.aio.AioRpcError(error.code(), grpc.aio.Metadata(), grpc.aio.Metadata(*error.trailing_metadata()), error.details())
 
 
 def prepared(server: Any) -> list[Seed]:

@@ -148,3 +148,17 @@ def test_gradients_of_resident_samples(run: Any, data: dict[str, Any], objective
         assert without_evaluator(found["answers"][name]) == shown(expected), name
     assert (found["damage"]["status"], found["damage"]["reason"]) == ("DATA_LOSS", "DAMAGED")
     assert found["deleted"]["status"] == "NOT_FOUND"
+
+
+def test_gradients_on_a_stream(run: Any, data: dict[str, Any], objective: sg.Objective) -> None:
+    """Pipelined gradients come in order with our bits; the wrong one in their midst is answered with its error, and the stream goes on."""
+    (found,) = run("stream")
+    assert len(found) == 20
+    for number, answer in enumerate(found):
+        if number == 6:
+            assert (answer["status"], answer["fields"]) == ("INVALID_ARGUMENT", ["parameters.b"])
+            assert answer["metadata"]["request_id"] == "stream 6"
+        else:
+            expected = objective.value_and_grad({**PARAMETERS, "b": np.array(number / 8)}, data)
+            assert answer["request_id"] == f"stream {number}"
+            assert without_evaluator(answer) == shown(expected)

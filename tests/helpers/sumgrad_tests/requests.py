@@ -95,6 +95,7 @@ def seeds(graph_id: str, dataset: str) -> list[Seed]:
         Seed("Evaluate", (evaluate,), 2),
         Seed("Evaluate", (evaluate_rows,), 2),
         Seed("Backward", (wire.BackwardRequest(graph=support.graph_bytes(expression)),), 3),
+        Seed("GradientStream", (gradient, resident, by_list, debug, gradient, resident, by_list, gradient), 2),
         Seed("UploadDataset", upload("fuzzed", samples(20)), 2),
         Seed("DescribeUpload", (wire.DescribeUploadRequest(request_id="d", upload_id="upload of fuzzed"),)),
         Seed("ListDatasets", (wire.ListDatasetsRequest(request_id="l"),)),
