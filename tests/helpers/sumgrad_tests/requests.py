@@ -49,9 +49,9 @@ def upload(name: str, data: dict[str, Any], piece: int = 256) -> tuple[wire.Uplo
     columns = [wire.Column(name=column, dtype=support.array_message(array).dtype, shape=array.shape[1:]) for column, array in data.items()]
     start = wire.UploadStart(upload_id=f"upload of {name}", name=name, columns=columns, replace=True)
     chunks = [
-        wire.UploadDatasetRequest(chunk=wire.UploadChunk(column=column, offset=offset, data=array.tobytes()[offset : offset + piece]))
-        for column, array in enumerate(data.values())
-        for offset in range(0, array.nbytes, piece)
+        wire.UploadDatasetRequest(chunk=wire.UploadChunk(column=column, offset=offset, data=content[offset : offset + piece]))
+        for column, content in enumerate(array.tobytes() for array in data.values())
+        for offset in range(0, len(content), piece)
     ]
     sums = [hashlib.sha256(array.tobytes()).digest() for array in data.values()]
     finish = wire.UploadFinish(sample_count=len(next(iter(data.values()))), sha256=sums)
