@@ -17,7 +17,7 @@ from sumgrad_tests import load, support
 from sumgrad_tests.requests import logistic, samples, upload
 from sumgrad_tests.served import kill, served
 
-pytestmark = [pytest.mark.chaos, pytest.mark.slow]
+pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.xdist_group("load")]
 
 OBJECTIVE = logistic()
 DATA = samples(5000)

@@ -17,7 +17,7 @@ from sumgrad_tests import load, support
 from sumgrad_tests.requests import logistic, samples, upload
 from sumgrad_tests.served import served
 
-pytestmark = [pytest.mark.chaos, pytest.mark.slow]
+pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.xdist_group("load")]
 
 ROWS = int(os.environ.get("SUMGRAD_FAIR_ROWS", "1500000"))
 CHECKED = 3_000_000

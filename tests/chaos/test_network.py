@@ -18,7 +18,7 @@ from sumgrad_tests.proxy import Proxy, between
 from sumgrad_tests.requests import logistic, samples
 from sumgrad_tests.served import served
 
-pytestmark = [pytest.mark.chaos, pytest.mark.slow]
+pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.xdist_group("load")]
 
 OBJECTIVE = logistic()
 DATA = samples(5000)

@@ -18,7 +18,7 @@ from sumgrad_tests import load, support
 from sumgrad_tests.requests import logistic, samples, upload
 from sumgrad_tests.served import served
 
-pytestmark = [pytest.mark.chaos, pytest.mark.slow]
+pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.xdist_group("load")]
 
 FLOOR = 100
 MIB = 1 << 20

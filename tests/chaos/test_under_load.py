@@ -21,7 +21,7 @@ from sumgrad_tests import load, support
 from sumgrad_tests.processes import anonymous_bytes
 from sumgrad_tests.served import kill, served
 
-pytestmark = [pytest.mark.chaos, pytest.mark.slow]
+pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.xdist_group("load")]
 
 LONG = 8000
 """Blocks that take more than anybody waits for."""

@@ -14,7 +14,7 @@ from sumgrad_proto.v1 import service_pb2 as wire
 from sumgrad_tests import support
 from sumgrad_tests.requests import logistic, samples
 
-pytestmark = [pytest.mark.fuzz, pytest.mark.slow]
+pytestmark = [pytest.mark.fuzz, pytest.mark.slow, pytest.mark.xdist_group("load")]
 
 MIB = 1 << 20
 FLAGS = ("--workers", "1", "--max-compile-seconds", "3", "--max-worker-bytes", str(512 * MIB), "--max-shared-bytes", str(1024 * MIB))

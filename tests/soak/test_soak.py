@@ -22,7 +22,7 @@ from sumgrad_tests.processes import anonymous_bytes, descriptors, shared_bytes
 from sumgrad_tests.requests import logistic, samples, upload
 from sumgrad_tests.served import served
 
-pytestmark = [pytest.mark.soak, pytest.mark.slow]
+pytestmark = [pytest.mark.soak, pytest.mark.slow, pytest.mark.xdist_group("load")]
 
 REQUESTS = int(os.environ.get("SUMGRAD_SOAK_REQUESTS", "20000"))
 LOOKS = 60
