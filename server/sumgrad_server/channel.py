@@ -39,8 +39,22 @@ class Channel:
 
     def send(self, message: object, fds: Sequence[int] = ()) -> None:
         """Sends one message; the descriptors are duplicated for the other end. BrokenPipeError if it is gone."""
-        body = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
-        data = memoryview(_HEADER.pack(len(body), len(fds)) + body)
+        self._write(_framed(message, fds), fds)
+
+    def send_all(self, messages: Sequence[tuple[object, Sequence[int]]]) -> None:
+        """Sends messages with their descriptors, in as few pieces as it takes."""
+        data = b""
+        fds: list[int] = []
+        for message, own in messages:
+            if len(fds) + len(own) > MAX_FDS:
+                self._write(data, fds)
+                data, fds = b"", []
+            data += _framed(message, own)
+            fds += own
+        self._write(data, fds)
+
+    def _write(self, framed: bytes, fds: Sequence[int]) -> None:
+        data = memoryview(framed)
         sent = socket.send_fds(self._socket, [data], fds) if fds else self._socket.send(data)
         if sent < len(data):
             self._socket.sendall(data[sent:])
@@ -50,6 +64,11 @@ class Channel:
         while (message := self._next()) is None:
             self._read()
         return message
+
+    @property
+    def has_more(self) -> bool:
+        """Whether another message is here already, as a whole."""
+        return len(self._buffer) >= _HEADER.size and len(self._buffer) >= _HEADER.size + _HEADER.unpack_from(self._buffer)[0]
 
     def receive_available(self) -> list[tuple[Any, list[int]]]:
         """The messages that one read completes: call it when the socket is readable, it doesn't wait then. EOFError at the end."""
@@ -84,3 +103,8 @@ class Channel:
         body = bytes(self._buffer[_HEADER.size : end])
         del self._buffer[:end]
         return pickle.loads(body), [self._fds.popleft() for _ in range(fd_count)]  # noqa: S301 - from our own process
+
+
+def _framed(message: object, fds: Sequence[int]) -> bytes:
+    body = pickle.dumps(message, pickle.HIGHEST_PROTOCOL)
+    return _HEADER.pack(len(body), len(fds)) + body

@@ -2,8 +2,8 @@
 
 A job is cut into shards, numbered from 0. The ledger of a job says which shards are done: one answer for a shard counts, that of the
 worker that has it now, and any other is dropped, so nothing is summed twice; the shard of a worker that died goes to another, so nothing
-is lost. Jobs take turns, shard by shard: a large one doesn't block small ones. A worker has one shard at a time, so that the one it died
-of is known; a shard that three workers died of fails its job.
+is lost. Clients take turns, and the jobs of each, shard by shard: neither large jobs nor busy clients block others. A worker has one shard at
+a time, or some of light jobs, which it does in their order: so the one it died of is known; a shard that three workers died of fails its job.
 
 The owner of a job closes it when it no longer needs its memory: after it read the result, or before the end to cancel it. A job's memory is
 released when it is closed and no worker can write into it any more, and not before.
@@ -18,18 +18,24 @@ from typing import Any, Literal, TypeAlias
 
 MAX_DEATHS = 3
 """Workers that a shard may kill before its job fails."""
+MAX_LIGHT = 8
+"""Light shards that a worker may have at a time: handing one out takes longer than such a shard does."""
 MAX_FAILED_STARTS = 10
 """Workers that may die, one after the other and none becoming ready, before the machine gives up."""
 
 
 @dataclass(frozen=True)
 class Submit:
-    """A new job of `shards` >= 1 shards, for a client that may have `most` jobs at a time (None: as many as all together)."""
+    """A new job of `shards` >= 1 shards, for a client that may have `most` jobs at a time (None: as many as all together).
+
+    A `light` one is known to take next to no time.
+    """
 
     job: int
     shards: int
     client: str = ""
     most: int | None = None
+    light: bool = False
 
 
 @dataclass(frozen=True)
@@ -187,6 +193,7 @@ class _Job:
 
     client: str
     shards: int
+    light: bool
     waiting: deque[int]
     done: set[int] = field(default_factory=set)
     deaths: dict[int, int] = field(default_factory=dict)
@@ -198,7 +205,8 @@ class _Job:
 @dataclass
 class _Worker:
     ready: bool = False
-    task: tuple[int, int] | None = None  # job and shard
+    tasks: deque[tuple[int, int]] = field(default_factory=deque)  # job and shard of each, in the order in which it does them
+    light: bool = False  # all of them are
     stopping: bool = False
 
 
@@ -249,7 +257,7 @@ class Dispatcher:
         elif event.most is not None and self._jobs_of[event.client] >= event.most:
             yield Reject(event.job, "max_client_queue")
         else:
-            self._jobs[event.job] = _Job(event.client, event.shards, deque(range(event.shards)))
+            self._jobs[event.job] = _Job(event.client, event.shards, event.light, deque(range(event.shards)))
             self._jobs_of[event.client] += 1
             self._turns.setdefault(event.client, deque()).append(event.job)
 
@@ -265,9 +273,12 @@ class Dispatcher:
 
     def _overdue(self, event: Overdue) -> Iterator[Instruction]:
         job = self._jobs.get(event.job)
-        if job is not None and job.closed:
-            why = "it does not stop a cancelled request"
-            yield from (Kill(name, why) for name, worker in self._workers.items() if worker.task and worker.task[0] == event.job)
+        if job is None or not job.closed:
+            return
+        stuck = [name for name, worker in self._workers.items() if worker.tasks and worker.tasks[0][0] == event.job]
+        yield from (Kill(name, "it does not stop a cancelled request") for name in stuck)
+        if not stuck:  # it waits behind others for its turn to be given up
+            yield Interrupt(event.job)
 
     def _worker_ready(self, event: WorkerReady) -> Iterator[Instruction]:
         worker = self._workers.get(event.worker)
@@ -301,8 +312,8 @@ class Dispatcher:
             return
         if not worker.ready:
             self._failed_starts += 1
-        if worker.task:
-            yield from self._give_back(*worker.task)
+        for position, (job, shard) in enumerate(worker.tasks):
+            yield from self._give_back(job, shard, blamed=position == 0)
         if self._failed_starts >= MAX_FAILED_STARTS and not self._broken:
             self._broken = True
             yield Broken()
@@ -324,7 +335,7 @@ class Dispatcher:
     def _abort(self, _: Abort) -> Iterator[Instruction]:
         self._draining = True
         yield from self._fail_all()
-        yield from (Kill(name, "the server goes down") for name, worker in self._workers.items() if worker.task)
+        yield from (Kill(name, "the server goes down") for name, worker in self._workers.items() if worker.tasks)
 
     def _fail_all(self) -> Iterator[Instruction]:
         for name, job in self._jobs.items():
@@ -337,12 +348,12 @@ class Dispatcher:
             yield Interrupt(name)
         yield verdict
 
-    def _give_back(self, name: int, shard: int) -> Iterator[Instruction]:
-        """A worker died while it ran this shard: another one has to, unless too many died of it."""
+    def _give_back(self, name: int, shard: int, *, blamed: bool) -> Iterator[Instruction]:
+        """A worker died that had this shard: another one has to do it, unless too many died of it."""
         job = self._jobs[name]
         job.running -= 1
         if not job.ended:
-            deaths = job.deaths[shard] = job.deaths.get(shard, 0) + 1
+            deaths = job.deaths[shard] = job.deaths.get(shard, 0) + blamed
             if deaths >= MAX_DEATHS:
                 yield from self._fail(name, job, Fail(name, None, deaths))
             else:
@@ -358,9 +369,9 @@ class Dispatcher:
     def _answered(self, worker: int, job: int, shard: int) -> _Job | None:
         """The job of an answer, if this worker has that shard now; the worker is free again."""
         asked = self._workers.get(worker)
-        if asked is None or asked.task != (job, shard):
+        if asked is None or not asked.tasks or asked.tasks[0] != (job, shard):
             return None
-        asked.task = None
+        asked.tasks.popleft()
         self._jobs[job].running -= 1
         return self._jobs[job]
 
@@ -384,19 +395,41 @@ class Dispatcher:
 
     def _assign(self) -> Iterator[Instruction]:
         for name, worker in self._workers.items():
-            if not worker.ready or worker.task or worker.stopping:
-                continue
-            task = self._next_task()
-            if task is None:
+            if worker.ready and not worker.tasks and not worker.stopping:
+                task = self._next_task()
+                if task is None:
+                    return
+                yield self._started(name, worker, task)
+        while self._turns:
+            found = self._least_busy()
+            task = self._next_task(light=True) if found is not None else None
+            if found is None or task is None:
                 return
-            worker.task = task
-            yield Start(name, *task)
+            yield self._started(found, self._workers[found], task)
 
-    def _next_task(self) -> tuple[int, int] | None:
+    def _started(self, name: int, worker: _Worker, task: tuple[int, int]) -> Start:
+        worker.light = self._jobs[task[0]].light
+        worker.tasks.append(task)
+        return Start(name, *task)
+
+    def _least_busy(self) -> int | None:
+        """The worker with the fewest light shards, if it may have another one."""
+        found, fewest = None, MAX_LIGHT
+        for name, worker in self._workers.items():
+            if worker.ready and worker.light and not worker.stopping and len(worker.tasks) < fewest:
+                found, fewest = name, len(worker.tasks)
+        return found
+
+    def _next_task(self, *, light: bool = False) -> tuple[int, int] | None:
+        """The shard whose turn it is; with `light` none, if its job is not."""
         while self._turns:
             client, jobs = self._turns.popitem(last=False)
+            job = self._jobs.get(jobs[0])
+            if job is not None and job.waiting and light and not job.light:
+                self._turns[client] = jobs
+                self._turns.move_to_end(client, last=False)
+                return None
             name = jobs.popleft()
-            job = self._jobs.get(name)
             task = (name, job.waiting.popleft()) if job and job.waiting else None  # else it ended since it queued
             if job and job.waiting:
                 jobs.append(name)
@@ -416,7 +449,7 @@ class Dispatcher:
     def state(self, worker: int) -> Literal["starting", "idle", "busy"]:
         """What a worker is doing."""
         known = self._workers.get(worker)
-        return "starting" if known is None or not known.ready else "busy" if known.task else "idle"
+        return "starting" if known is None or not known.ready else "busy" if known.tasks else "idle"
 
     def _wind_up(self) -> Iterator[Instruction]:
         if not (self._draining or self._broken) or self._jobs or self._stopped:
@@ -431,7 +464,7 @@ class Dispatcher:
 
     def check(self) -> None:
         """Raises AssertionError if the state contradicts itself: for tests, after every event."""
-        tasks = [worker.task for worker in self._workers.values() if worker.task]
+        tasks = [task for worker in self._workers.values() for task in worker.tasks]
         for name, job in self._jobs.items():
             running = [shard for owner, shard in tasks if owner == name]
             assert job.running == len(running), f"job {name} counts {job.running} workers, {running} run"
@@ -443,8 +476,10 @@ class Dispatcher:
                 assert len(job.done) < job.shards, f"job {name} is done and was not finished"
                 assert not job.waiting or name in self._turns.get(job.client, ()), f"job {name} waits and is never to have a turn"
         assert all(owner in self._jobs for owner, _ in tasks), "a worker runs a job that is gone"
-        idle = [name for name, worker in self._workers.items() if worker.ready and not worker.task and not worker.stopping]
+        idle = [name for name, worker in self._workers.items() if worker.ready and not worker.tasks and not worker.stopping]
         assert not (idle and any(job.waiting for job in self._jobs.values())), f"workers {idle} are idle while work waits"
         assert not self._needs_workers() or len(self._workers) == self._size, "workers are missing"
+        for name, worker in self._workers.items():
+            assert len(worker.tasks) <= 1 or (worker.light and len(worker.tasks) <= MAX_LIGHT), f"worker {name} has {worker.tasks}"
         assert len(self._jobs) <= self._max_jobs, "the queue is over its limit"
         assert self._jobs_of == Counter(job.client for job in self._jobs.values()), "the jobs of clients are counted wrongly"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -33,6 +34,8 @@ MAX_SHARD_BLOCKS = 64
 """Where it is not known yet how long a block takes."""
 LEAST_SECONDS, MOST_SECONDS = 0.0005, 0.004
 """How long a shard should take: handing one out costs 0.1 ms, and while it runs the next request waits."""
+LIGHT_SECONDS = 0.0003
+"""A job that takes less is light: handing it out takes as long."""
 MAX_SHARDS = 16_384
 MAX_ROWS_BYTES = 1 << 28
 """Above this, shards of wide gradients grow beyond what their time says."""
@@ -154,7 +157,7 @@ class ProcessExecutor:
         work = (graph.shared.ref.id, call.wrt, call.options)
         size = self._shard_blocks(work, samples, call.options.debug, 8 * graph.signature.width)
         plan = self._plan(graph, call, samples, size, gradient_plan)
-        job = await self._pool.submit(self._order(graph, plan, call))
+        job = await self._pool.submit(self._order(graph, plan, call, work, samples))
         try:
             self._learn(work, samples, job)
             vector = await unblocking(plan.answer_bytes, _combine, job.views[-1], plan.shards, samples, call.mean)
@@ -170,7 +173,7 @@ class ProcessExecutor:
         work = (graph.shared.ref.id, "outputs", call.options)
         size = self._shard_blocks(work, samples, call.options.debug)
         plan = self._plan(graph, call, samples, size, evaluate_plan)
-        async with self._pool.run(self._order(graph, plan, call)) as job:
+        async with self._pool.run(self._order(graph, plan, call, work, samples)) as job:
             self._learn(work, samples, job)
             yield {slot.name: view for slot, view in zip(plan.slots, job.views, strict=True) if slot in plan.answers}, job.values[0]
 
@@ -180,11 +183,16 @@ class ProcessExecutor:
         key = (graph.shared.ref.id, make, getattr(call, "wrt", None), call.options, samples, size, source)
         return self._plans.get(key, lambda: make(graph.signature, call, samples, size))
 
-    def _order(self, graph: StoredGraph, plan: Plan, call: AnyCall) -> Order:
+    def _order(self, graph: StoredGraph, plan: Plan, call: AnyCall, work: tuple[Any, ...], samples: int) -> Order:
         files = _files(graph.signature, call)
         first, asker = call.rows.first if call.rows else 0, call.asker
         write = partial(_write, plan, call)
-        return Order(graph.shared, plan.task, plan.shards, plan.nbytes, plan.slots, write, first, files, asker.client, asker.most)
+        light = plan.shards == 1 and self._seconds(work, samples) < LIGHT_SECONDS
+        return Order(graph.shared, plan.task, plan.shards, plan.nbytes, plan.slots, write, first, files, asker.client, asker.most, light)
+
+    def _seconds(self, work: tuple[Any, ...], samples: int) -> float:
+        """How long so many samples should take, for ever if that is not known."""
+        return (self._paces.find(work) or math.inf) * block_count(samples)
 
     def _shard_blocks(self, work: tuple[Any, ...], samples: int, debug: bool, row_bytes: int = 0) -> int:
         blocks = block_count(samples)

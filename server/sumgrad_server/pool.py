@@ -10,10 +10,10 @@ import socket
 import subprocess
 import sys
 import weakref
+from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -21,6 +21,7 @@ from sumgrad_engine.types import Array
 
 from . import dispatch
 from .arena import Arena, ArenaPool, Letter
+from .census import Census, Totals, WorkerCensus, resident_bytes
 from .channel import Channel
 from .faults import BusyError, DrainingError, WorkersLostError, out_of_memory
 from .hardening import worker_environment
@@ -68,7 +69,7 @@ class SharedGraph:
 class Order:
     """Work for the pool: a task, and where in an arena of `nbytes` its arrays lie. `write` gets views of them, and writes what goes in.
 
-    `first_row` is that of a dataset's rows; `most` is how many jobs the client may have.
+    `first_row` is that of a dataset's rows; `most` is how many jobs the client may have; a `light` job is known to take next to no time.
     """
 
     graph: SharedGraph
@@ -81,6 +82,7 @@ class Order:
     columns: tuple[ColumnFile, ...] = ()
     client: str = ""
     most: int | None = None
+    light: bool = False
 
 
 @dataclass(eq=False)
@@ -119,52 +121,11 @@ class Process:
     pulse: Pulse
     known: set[int] = field(default_factory=set)  # segments that it has mapped
     forget: list[int] = field(default_factory=list)  # segments that it should map no more
-    task: tuple[int, int] = (0, 0)  # the job and the shard that it was sent last
+    tasks: deque[tuple[int, int]] = field(default_factory=deque)  # job and shard of what it was sent and has not answered
+    outbox: list[tuple[Run, list[int]]] = field(default_factory=list)  # what it is to be sent in a moment
     shards: int = 0  # that it has done
     looks: int = 0  # at its pulse, so far
     parting: bool = False  # its channel is closed, its end is awaited
-
-
-@dataclass
-class Totals:
-    """Counters since the start."""
-
-    jobs_finished: int = 0
-    jobs_failed: int = 0
-    samples: int = 0
-    shards: int = 0
-    worker_restarts: int = 0
-    programs: int = 0
-    prepare_seconds: float = 0.0
-    compute_seconds: float = 0.0
-
-    def count(self, cost: Cost) -> None:
-        """Counts a shard."""
-        self.shards += 1
-        self.programs += cost.prepare > 0.0
-        self.prepare_seconds += cost.prepare
-        self.compute_seconds += cost.compute
-
-
-@dataclass(frozen=True)
-class WorkerCensus:
-    """One worker: `shards` that it has done, memory that it holds beside what is shared."""
-
-    number: int
-    pid: int
-    state: Literal["starting", "idle", "busy"]
-    shards: int
-    resident_bytes: int
-
-
-@dataclass(frozen=True)
-class Census:
-    """What the pool is doing now."""
-
-    workers: tuple[WorkerCensus, ...]
-    active_jobs: int
-    shared_bytes: int
-    totals: Totals
 
 
 class Pool:
@@ -248,7 +209,7 @@ class Pool:
         job = await self._prepare(order)
         self._jobs[job.number] = job
         most = order.most if order.most is not None else self._settings.max_client_queue
-        self._feed(dispatch.Submit(job.number, order.shards, order.client, most))
+        self._feed(dispatch.Submit(job.number, order.shards, order.client, most, order.light))
         try:
             await job.finished
         except BaseException:
@@ -283,16 +244,26 @@ class Pool:
         job, process = self._jobs[start.job], self._processes[start.worker]
         pieces: tuple[Segment, ...] = (job.arena, job.graph.arena, *job.columns)
         fresh = [piece for piece in pieces if piece.id not in process.known]
-        process.task = (start.job, start.shard)
+        process.tasks.append((start.job, start.shard))
         forget, process.forget = tuple(process.forget), []
         maps = tuple(Map(piece.id, piece.nbytes, piece.writable, piece.data if isinstance(piece, Letter) else None) for piece in fresh)
         run = Run(start.job, start.shard, job.arena.id, job.task_offset, job.task_bytes, job.graph.ref, maps, forget)
-        try:
-            process.channel.send(run, [piece.fd for piece in fresh if not isinstance(piece, Letter)])
-        except OSError:
-            log.warning("worker %d is gone", start.worker)  # its end of the channel will say so to the loop
         for piece in fresh:
             self._announce(process, piece)
+        process.outbox.append((run, [piece.fd for piece in fresh if not isinstance(piece, Letter)]))
+        if len(process.tasks) == 1:
+            self._send(start.worker, process)
+        elif len(process.outbox) == 1:  # it has something to do: more may come in this moment, and go along
+            self._loop.call_soon(self._send, start.worker, process)
+
+    def _send(self, worker: int, process: Process) -> None:
+        messages, process.outbox = process.outbox, []
+        if process.parting:
+            return
+        try:
+            process.channel.send_all(messages)
+        except OSError:
+            log.warning("worker %d is gone", worker)  # its end of the channel will say so to the loop
 
     def _announce(self, process: Process, piece: Segment) -> None:
         process.known.add(piece.id)
@@ -424,6 +395,7 @@ class Pool:
                 self.ready.set()
                 self._feed(dispatch.WorkerReady(worker))
             case Done(number, shard, value, cost):
+                self._processes[worker].tasks.popleft()
                 job = self._jobs[number]
                 job.values[shard] = value
                 job.costs.append(cost)
@@ -433,6 +405,7 @@ class Pool:
                 self._processes[worker].shards += 1
                 self._feed(dispatch.ShardDone(worker, number, shard))
             case Failed(number, shard, error, traceback):
+                self._processes[worker].tasks.popleft()
                 if traceback:
                     log.error("worker %d, graph %s: %s", worker, self._jobs[number].graph.ref.id, traceback)
                 self._feed(dispatch.ShardFailed(worker, number, shard, error))
@@ -455,8 +428,8 @@ class Pool:
         log.info("worker %d (process %d) ended with %d", worker, popen.pid, code)
         process = self._processes.pop(worker)
         self.totals.worker_restarts += 1
-        if code == STARVED:  # its shard would starve others too
-            self._feed(dispatch.ShardFailed(worker, *process.task, out_of_memory(self._settings.max_worker_bytes)))
+        if code == STARVED and process.tasks:  # its shard would starve others too
+            self._feed(dispatch.ShardFailed(worker, *process.tasks[0], out_of_memory(self._settings.max_worker_bytes)))
         self._feed(dispatch.WorkerLost(worker))
 
 
@@ -469,15 +442,6 @@ def _fill(arena: Arena, order: Order) -> None:
     memory[CANCEL_FLAG] = 0
     FIRST_ROW.pack_into(memory.data, FIRST_ROW_OFFSET, order.first_row)
     order.write(arena.views)
-
-
-def resident_bytes(pid: int) -> int:
-    """Memory that a process holds for itself; 0 if it is gone, or this machine doesn't say."""
-    try:
-        pages = (Path("/proc") / str(pid) / "statm").read_text().split()
-    except OSError:
-        return 0
-    return (int(pages[1]) - int(pages[2])) * os.sysconf("SC_PAGE_SIZE")
 
 
 def _start_worker(theirs: socket.socket) -> subprocess.Popen[bytes]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from sumgrad_proto.v1 import service_pb2 as wire
 
 from . import rpc
+from .census import WorkerCensus
 from .observe.view import View, together
-from .pool import WorkerCensus
 from .rpc import Call, Host, RpcHandler
 
 _STATES = {"starting": wire.WORKER_STATE_STARTING, "idle": wire.WORKER_STATE_IDLE, "busy": wire.WORKER_STATE_BUSY}

@@ -212,6 +212,7 @@ class Worker:
         self._segments: dict[int, Segment] = {}
         self._tasks: Recent[bytes, Task] = Recent(KEPT_TASKS)
         self._programs: Recent[tuple[Any, ...], Any] = Recent(settings.max_programs)
+        self._answers: list[tuple[Done | Failed, Arena | None]] = []
 
     def serve(self) -> None:
         """Works until the front is gone, which is an EOFError."""
@@ -240,7 +241,14 @@ class Worker:
                 answer = self._starved(run)
         except MemoryError:  # even for that there was no room: the front knows the exit code
             os._exit(STARVED)
-        self._channel.send(answer, [arena.fd] if arena else [])
+        self._answers.append((answer, arena))
+        if not self._channel.has_more:
+            self._send_answers()
+
+    def _send_answers(self) -> None:
+        """Sends what was held back so far: answers to light shards go together."""
+        self._channel.send_all([(answer, [arena.fd] if arena else []) for answer, arena in self._answers])
+        self._answers.clear()
 
     def _computed(self, run: Run) -> tuple[Done | Failed | None, Arena | None]:
         """The answer; None where memory ran out."""
@@ -268,6 +276,8 @@ class Worker:
 
     def _shard(self, run: Run) -> Shard:
         def read_graph() -> Graph:
+            if self._answers:  # what comes now takes its time
+                self._send_answers()
             return parse_graph(*run.graph.split(self._segments[run.graph.segment].memory), self._settings)
 
         allowed = self._settings.max_worker_bytes

@@ -13,6 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from sumgrad_server.dispatch import (
     MAX_DEATHS,
     MAX_FAILED_STARTS,
+    MAX_LIGHT,
     Abort,
     Broken,
     Close,
@@ -153,6 +154,58 @@ def test_waiting_job_is_cancelled_without_a_trace(two: Checked) -> None:
     assert two(Close(2)) == []
 
 
+def light(job: int, client: str = "") -> Submit:
+    """A job that takes next to no time."""
+    return Submit(job, 1, client, None, light=True)
+
+
+def test_light_jobs_are_handed_out_in_advance(two: Checked) -> None:
+    """Idle workers come first; then light shards line up at the workers that have only such, evenly, and in order."""
+    assert two(*[light(job) for job in range(1, 6)]) == [Start(0, 1, 0), Start(1, 2, 0), Start(0, 3, 0), Start(1, 4, 0), Start(0, 5, 0)]
+    assert two(ShardDone(0, 1, 0)) == [Finish(1)]
+    assert two(ShardDone(0, 5, 0)) == []  # not its turn: no answer to what was asked next
+
+
+def test_light_jobs_wait_behind_no_heavy_one(two: Checked) -> None:
+    """A worker with a heavy shard gets no light ones, and a heavy job is not overtaken by lining up light ones after it."""
+    assert two(Submit(1, 2)) == [Start(0, 1, 0), Start(1, 1, 1)]
+    assert two(light(2)) == []
+    assert two(ShardDone(0, 1, 0)) == [Start(0, 2, 0)]
+    assert two(Submit(3, 1)) == []
+    assert two(light(4)) == []
+    assert two(ShardDone(1, 1, 1)) == [Finish(1), Start(1, 3, 0), Start(0, 4, 0)]
+
+
+def test_no_more_light_shards_than_may_be() -> None:
+    """A worker has at most so many light shards."""
+    machine = Checked(1)
+    machine(WorkerReady(0))
+    started = machine(*[light(job) for job in range(1, 2 * MAX_LIGHT)])
+    assert [step.job for step in started if isinstance(step, Start)] == list(range(1, MAX_LIGHT + 1))
+    assert machine(ShardDone(0, 1, 0)) == [Finish(1), Start(0, MAX_LIGHT + 1, 0)]
+
+
+def test_only_the_first_light_shard_is_blamed_for_a_death() -> None:
+    """The shards behind the one that a worker died of are done again without a mark; that one fails its job after so many deaths."""
+    machine = Checked(1)
+    machine(WorkerReady(0), *[light(job) for job in range(1, 4)])
+    for worker in range(MAX_DEATHS - 1):
+        (spawn,) = [step for step in machine(WorkerLost(worker)) if isinstance(step, Spawn)]
+        started = [step.job for step in machine(WorkerReady(spawn.worker)) if isinstance(step, Start)]
+        assert sorted(started) == [1, 2, 3]
+        first = started[0]
+    assert [step for step in machine(WorkerLost(MAX_DEATHS - 1)) if isinstance(step, Fail)] in ([Fail(first, None, MAX_DEATHS)], [])
+
+
+def test_a_closed_light_job_behind_others_waits_for_its_turn(two: Checked) -> None:
+    """When its time to stop is over and it is not at work yet, it is told again, and nobody is killed."""
+    two(*[light(job) for job in range(1, 4)])
+    assert two(Close(3)) == [Interrupt(3)]
+    assert two(Overdue(3)) == [Interrupt(3)]
+    assert two(ShardDone(0, 1, 0)) == [Finish(1)]
+    assert two(Overdue(3)) == [Kill(0, "it does not stop a cancelled request")]
+
+
 def test_worker_without_a_sign_of_life_is_killed(two: Any) -> None:
     """A worker that is stalled is killed, and its shard goes to another; one that is gone by then is nobody's business."""
     two(Submit(1, 1))
@@ -250,7 +303,8 @@ class AnyOrder(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.alive: dict[int, tuple[int, int] | None] = {}  # workers and what they compute
+        self.alive: dict[int, list[tuple[int, int]]] = {}  # workers and what they have to compute, in order
+        self.light: dict[int, bool] = {}
         self.unready: set[int] = set()
         self.owned: dict[int, int] = {}  # jobs that are not closed, and their shards
         self.told: set[int] = set()
@@ -278,14 +332,17 @@ class AnyOrder(RuleBasedStateMachine):
         match instruction:
             case Spawn(worker):
                 assert worker not in self.alive
-                self.alive[worker] = None
+                self.alive[worker] = []
                 self.unready.add(worker)
             case Start(worker, job, shard):
-                assert self.alive[worker] is None, "a worker has one shard at a time"
+                assert all(self.light[task[0]] for task in [*self.alive[worker], (job, shard)]) or not self.alive[worker], (
+                    "one heavy shard at a time"
+                )
+                assert len(self.alive[worker]) < MAX_LIGHT
                 assert worker not in self.unready
                 assert job in self.owned, "only jobs that somebody wants are computed"
                 assert self.answers[job, shard] == 0, "a shard that is done is not done again"
-                self.alive[worker] = (job, shard)
+                self.alive[worker].append((job, shard))
             case Finish(job):
                 assert all(self.answers[job, shard] == 1 for shard in range(self.owned[job])), "every shard exactly once"
                 self.tell(job)
@@ -295,7 +352,7 @@ class AnyOrder(RuleBasedStateMachine):
                 del self.owned[job]
             case Release(job):
                 assert job not in self.owned, "its owner may still read"
-                assert all(task is None or task[0] != job for task in self.alive.values()), "a worker may still write"
+                assert all(task[0] != job for tasks in self.alive.values() for task in tasks), "a worker may still write"
                 assert job not in self.released
                 self.released.add(job)
             case Stopped():
@@ -313,7 +370,8 @@ class AnyOrder(RuleBasedStateMachine):
     def submit(self, shards: int) -> None:
         self.numbers += 1
         self.owned[self.numbers] = shards
-        self.feed(Submit(self.numbers, shards))
+        self.light[self.numbers] = shards == 1
+        self.feed(Submit(self.numbers, shards, light=shards == 1))
 
     @precondition(lambda self: self.owned)
     @rule(data=st.data())
@@ -332,10 +390,8 @@ class AnyOrder(RuleBasedStateMachine):
     @precondition(lambda self: any(self.alive.values()))
     @rule(data=st.data(), fails=st.sampled_from([False, False, False, True]))
     def answer(self, data: Any, fails: bool) -> None:
-        worker = self.pick(data, [worker for worker, task in self.alive.items() if task])
-        task = self.alive[worker]
-        assert task is not None
-        self.alive[worker] = None
+        worker = self.pick(data, [worker for worker, tasks in self.alive.items() if tasks])
+        task = self.alive[worker].pop(0)
         if fails:
             self.feed(ShardFailed(worker, *task, ValueError("no")))
         else:
@@ -353,17 +409,17 @@ class AnyOrder(RuleBasedStateMachine):
     @rule(worker=st.integers(0, 30), job=st.integers(0, 30), shard=st.integers(0, 5))
     def hear_a_ghost(self, worker: int, job: int, shard: int) -> None:
         """Answers of workers that were not asked change nothing."""
-        if self.alive.get(worker) != (job, shard):
+        if self.alive.get(worker, [])[:1] != [(job, shard)]:
             assert self.feed(ShardDone(worker, job, shard)) == []
 
     @rule(job=st.integers(0, 30))
     def overdue(self, job: int) -> None:
-        for kill in self.feed(Overdue(job)):
-            assert isinstance(kill, Kill)
+        for step in self.feed(Overdue(job)):
             assert job not in self.owned
-            task = self.alive[kill.worker]
-            assert task is not None
-            assert task[0] == job
+            if isinstance(step, Kill):
+                assert self.alive[step.worker][0][0] == job
+            else:
+                assert step == Interrupt(job)
 
     @rule(event=st.sampled_from([Drain(), Drain(), Abort()]))
     def drain(self, event: Event) -> None:
@@ -383,8 +439,8 @@ class AnyOrder(RuleBasedStateMachine):
             worker = self.unready.pop()
             self.feed(WorkerReady(worker))
         while any(self.alive.values()):
-            worker, task = next((worker, task) for worker, task in self.alive.items() if task)
-            self.alive[worker] = None
+            worker, tasks = next((worker, tasks) for worker, tasks in self.alive.items() if tasks)
+            task = tasks.pop(0)
             self.answers[task] += task[0] in self.owned and task[0] not in self.told
             self.feed(ShardDone(worker, *task))
             self.dispatcher.check()

@@ -27,7 +27,7 @@ from sumgrad_server.observe.logs import LINES_A_SECOND, CallLog, JsonFormatter, 
 from sumgrad_server.observe.metrics import Metrics
 from sumgrad_server.observe.recent import Level, Rate, RecentCalls
 from sumgrad_server.observe.view import Stores, View
-from sumgrad_server.pool import Census, Totals, WorkerCensus
+from sumgrad_server.census import Census, Totals, WorkerCensus
 from sumgrad_server.rpc import Finished
 from sumgrad_server.settings import Settings
 

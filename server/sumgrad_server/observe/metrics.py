@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry, ProcessCollector, exposition
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
 from prometheus_client.metrics_core import Metric
 
-from ..pool import Census, Totals
+from ..census import Census, Totals
 from .calls import CallCounts
 from .view import View, together
 

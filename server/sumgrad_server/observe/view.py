@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from typing import Protocol
 
+from ..census import Census
 from ..datasets import Entry
 from ..graphs import HeldGraph, StoredGraph
-from ..pool import Census
 from ..settings import Settings
 
 
