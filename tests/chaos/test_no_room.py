@@ -38,7 +38,7 @@ def test_shared_memory_file_system_is_full(tmp_path: Path) -> None:
     """With a full /dev/shm the server works as ever: it needs no room there."""
     full = with_mount(Path("/dev/shm"), MIB, "{ dd if=/dev/zero of=/dev/shm/full bs=1M count=2 2>/dev/null || true; }")
     with served(tmp_path, "--workers", "2", prefix=full) as server:
-        shm = os.statvfs(f"/proc/{server.pid}/root/dev/shm")
+        shm = os.statvfs(Path("/proc", str(server.pid), "root", "dev", "shm"))
         assert shm.f_bavail == 0
         client = load.Client(server.address)
         with load.running(server.address, load.questions(client)) as ledger:
