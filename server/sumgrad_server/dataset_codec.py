@@ -69,6 +69,8 @@ class _Plain:
         value, position = 0, self.at + 1
         for shift, byte in enumerate(self._message[position : position + _PLAIN_VARINT]):
             value |= (byte & 0x7F) << 7 * shift
+            if byte == 0 and shift:
+                return 0  # nobody writes a number longer than it is
             if byte < 0x80:
                 self.at = position + shift + 1
                 return value

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, cast
 
 import grpc
 from google.protobuf.message import Message
-from sumgrad_engine.errors import InputError
+from sumgrad_engine.errors import InputError, SumgradError
 
 from . import codec, status
 from .auth import EVERYBODY, Authenticator, NoTokens, Principal, Scope
@@ -228,9 +228,13 @@ def client_streaming(
 
 
 def bidirectional(
-    host: Host, scope: Scope, name: str, kind: type[Request], method: Callable[[Call, AsyncIterator[Request]], Awaitable[None]]
+    host: Host,
+    scope: Scope,
+    name: str,
+    kind: type[Request],
+    method: Callable[[Call, AsyncIterator[Request | SumgradError]], Awaitable[None]],
 ) -> RpcHandler:
-    """The handler of a method that reads requests as they come, and sends its responses itself."""
+    """The handler of a method that reads requests as they come, and sends its responses itself. What is no request comes as the error that it is."""
 
     async def handle(requests: Any, context: Context) -> None:
         call = Call(context, host, name)
@@ -243,9 +247,13 @@ def bidirectional(
     return grpc.stream_stream_rpc_method_handler(handle)
 
 
-async def _read(call: Call, kind: type[Request], requests: AsyncIterator[bytes]) -> AsyncIterator[Request]:
+async def _read(call: Call, kind: type[Request], requests: AsyncIterator[bytes]) -> AsyncIterator[Request | SumgradError]:
     async for data in requests:
-        yield await call.read(kind, data)
+        try:
+            request: Request | SumgradError = await call.read(kind, data)
+        except SumgradError as error:
+            request = error
+        yield request
 
 
 async def _read_plain(

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, TypeAlias
 
 import grpc
+from sumgrad_engine.errors import SumgradError
 from sumgrad_proto.v1 import service_pb2 as wire
 
 from . import rpc, status
@@ -35,7 +36,7 @@ class StreamMethods:
         """The method by name, as gRPC calls it."""
         return {"GradientStream": rpc.bidirectional(host, "compute", "GradientStream", wire.GradientRequest, self.gradient_stream)}
 
-    async def gradient_stream(self, call: Call, requests: AsyncIterator[wire.GradientRequest]) -> None:
+    async def gradient_stream(self, call: Call, requests: AsyncIterator[wire.GradientRequest | SumgradError]) -> None:
         """Reads on while the window has room for more unanswered requests; whoever leaves takes all of them along."""
         window = _Window(self._settings.max_stream_window, self._settings.max_message_bytes)
         reading = asyncio.ensure_future(self._read(call, requests, window))
@@ -46,22 +47,24 @@ class StreamMethods:
                 window.release()
             if not reading.done():
                 raise DrainingError
-            reading.result()  # what was wrong with the last message, if that is why there are no more
+            reading.result()
         finally:
             await _given_up([reading, parting, *window.tasks])
 
-    async def _read(self, call: Call, requests: AsyncIterator[wire.GradientRequest], window: _Window) -> None:
+    async def _read(self, call: Call, requests: AsyncIterator[wire.GradientRequest | SumgradError], window: _Window) -> None:
         async for request in requests:
-            window.put(asyncio.ensure_future(self._answer(call, request)), request.ByteSize())
+            nbytes = 0 if isinstance(request, SumgradError) else request.ByteSize()
+            window.put(asyncio.ensure_future(self._answer(call, request)), nbytes)
             await window.room()
 
-    async def _answer(self, call: Call, request: wire.GradientRequest) -> wire.GradientStreamResponse:
+    async def _answer(self, call: Call, request: wire.GradientRequest | SumgradError) -> wire.GradientStreamResponse:
         """What a call of its own would have been answered, or ended with. Whoever observes hears of it as of one."""
         began, code, said, samples = time.monotonic(), grpc.StatusCode.OK, "", 0
-        request_id = request.request_id[: self._settings.max_request_id_bytes]
+        request_id = "" if isinstance(request, SumgradError) else request.request_id
         call.host.observer.call_began(PART)
         try:
-            call.checked_id(request.request_id)
+            if isinstance(request, SumgradError):
+                raise request
             gradient = await self._gradient(call, request)
             samples = gradient.sample_count
             return wire.GradientStreamResponse(gradient=gradient)

@@ -71,12 +71,14 @@ def test_an_error_is_an_answer(support: Any, server: Any) -> None:
     assert (info.reason, info.metadata["request_id"], answers[1].error.request_id) == ("UNKNOWN_GRAPH", "r1", "r1")
 
 
-def test_bytes_that_are_no_request_end_the_stream(support: Any, server: Any) -> None:
-    """What came before is answered; then the call ends with INVALID_ARGUMENT."""
-    answers = []
-    with pytest.raises(grpc.RpcError) as refused:
-        answers.extend(stream(server, [*requests(support, server, 2), b"\xff\xff", *requests(support, server, 1)]))
-    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+def test_bytes_that_are_no_request_are_answered_in_their_place(support: Any, server: Any) -> None:
+    """What can't be read, and a request id that is too long, are errors among the answers; the stream goes on."""
+    asked: list[Any] = requests(support, server, 4)
+    asked[1] = b"\xff\xff"
+    asked[2].request_id = "x" * 1000
+    answers = list(stream(server, asked))
+    assert [answer.WhichOneof("answer") for answer in answers] == ["gradient", "error", "error", "gradient"]
+    assert {answer.error.code for answer in answers[1:3]} == {grpc.StatusCode.INVALID_ARGUMENT.value[0]}
 
 
 def test_the_server_reads_no_further_than_its_window(support: Any, server: Any) -> None:
