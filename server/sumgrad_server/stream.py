@@ -63,9 +63,7 @@ class StreamMethods:
         request_id = "" if isinstance(request, SumgradError) else request.request_id
         call.host.observer.call_began(PART)
         try:
-            if isinstance(request, SumgradError):
-                raise request
-            gradient = await self._gradient(call, request)
+            gradient = await self._computed(call, request)
             samples = gradient.sample_count
             return wire.GradientStreamResponse(gradient=gradient)
         except asyncio.CancelledError:
@@ -77,6 +75,11 @@ class StreamMethods:
             return wire.GradientStreamResponse(error=_error(refusal, request_id))
         finally:
             call.host.observer.call_ended(call.part(PART, request_id, code, time.monotonic() - began, said, samples))
+
+    async def _computed(self, call: Call, request: wire.GradientRequest | SumgradError) -> wire.GradientResponse:
+        if isinstance(request, SumgradError):  # of reading it
+            raise request
+        return await self._gradient(call, request)
 
 
 def _error(refusal: status.Refusal, request_id: str) -> wire.StreamError:
