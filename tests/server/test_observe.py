@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 from prometheus_client.parser import text_string_to_metric_families
 from sumgrad_server.auth import EVERYBODY, Principal
+from sumgrad_server.census import Census, Totals, WorkerCensus
 from sumgrad_server.datasets import Entry
 from sumgrad_server.faults import PermissionDeniedError, UnauthenticatedError, UnknownGraphError
 from sumgrad_server.graphs import HeldGraph, StoredGraph
@@ -27,7 +28,6 @@ from sumgrad_server.observe.logs import LINES_A_SECOND, CallLog, JsonFormatter, 
 from sumgrad_server.observe.metrics import Metrics
 from sumgrad_server.observe.recent import Level, Rate, RecentCalls
 from sumgrad_server.observe.view import Stores, View
-from sumgrad_server.census import Census, Totals, WorkerCensus
 from sumgrad_server.rpc import Finished
 from sumgrad_server.settings import Settings
 
