@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import sumgrad
 from sumgrad_engine.program import Result
+from sumgrad_proto.v1 import service_pb2 as wire
 from sumgrad_tests import load, support
 from sumgrad_tests.proxy import Proxy, between
 from sumgrad_tests.requests import logistic, samples
@@ -22,6 +23,7 @@ pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.xdist_group("load
 
 OBJECTIVE = logistic()
 DATA = samples(5000)
+MIB = 1 << 20
 
 
 @pytest.fixture
@@ -126,6 +128,27 @@ def test_other_end_is_silent(service: sumgrad.Service, proxy: Proxy) -> None:
     proxy.down.set("pass")
     proxy.cut()
     assert_right(service.value_and_grad(OBJECTIVE, OBJECTIVE.params, DATA))
+
+
+def test_upload_breaks_off(service: sumgrad.Service, proxy: Proxy, direct: load.Client) -> None:
+    """An upload whose connection is cut in its midst, twice, goes on and is stored once, with the right bytes."""
+    data = samples(600_000, seed=11)
+    with ThreadPoolExecutor(1) as thread:
+        call = thread.submit(service.upload, data, name="kept")
+        for _ in range(2):
+            before = proxy.up.passed
+            support.wait_until(lambda b=before: proxy.up.passed > b + MIB, "the upload to be under way")  # type: ignore[misc]
+            proxy.cut()
+        stored = call.result(support.PATIENCE)
+    assert listed(direct) == ["kept"]
+    found = service.value_and_grad(OBJECTIVE, OBJECTIVE.params, stored)
+    support.assert_same_bits(found, OBJECTIVE.value_and_grad(OBJECTIVE.params, data))
+
+
+def listed(client: load.Client) -> list[str]:
+    """Names of the datasets."""
+    answer = client.unary("ListDatasets", wire.ListDatasetsRequest(), wire.ListDatasetsResponse)
+    return [dataset.name for dataset in answer.datasets]
 
 
 def test_network_is_bad_all_the_time(proxy: Proxy, direct: load.Client) -> None:

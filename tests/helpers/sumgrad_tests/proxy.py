@@ -13,13 +13,14 @@ Manner = Literal["pass", "drop", "hold"]
 
 
 class Direction:
-    """One way through the proxy, of all connections. Bytes that were dropped are counted."""
+    """One way through the proxy, of all connections. Bytes are counted by what became of them."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._manner: Manner = "pass"
         self.dropped = 0
         self.held = 0
+        self.passed = 0
 
     def set(self, manner: Manner) -> None:
         """From now on."""
@@ -35,6 +36,8 @@ class Direction:
             self.held -= nbytes
             if self._manner == "drop":
                 self.dropped += nbytes
+            else:
+                self.passed += nbytes
             return self._manner == "pass"
 
 
