@@ -16,12 +16,14 @@ from .executor import Asker, EvaluateCall, Executor, GradientCall
 from .faults import DamagedError, UnknownGraphError
 from .graphs import Graphs, StoredGraph, graph_id
 from .pool import SharedGraph
+from .recent import Recent
 from .resident import Datasets, Rows
 from .rpc import Call, Host, RpcHandler
 from .settings import Settings
 from .threads import unblocking
 
 NAME: str = wire.DESCRIPTOR.services_by_name["GradientService"].full_name
+KEPT_WISHES = 16
 CHUNK_BYTES = 1 << 20
 """Outputs of Evaluate are sent in messages of about this size."""
 
@@ -40,6 +42,7 @@ class Service:
         self._graphs = graphs
         self._datasets = datasets
         self._answers = GradientAnswers()
+        self._wishes: Recent[tuple[int, int, bool], Options] = Recent(KEPT_WISHES)
 
     def handlers(self, host: Host) -> dict[str, RpcHandler]:
         """The methods by name, as gRPC calls them."""
@@ -120,18 +123,24 @@ class Service:
 
     def _options(self, request: wire.GradientRequest | wire.EvaluateRequest) -> Options:
         """What the request wishes, if this server allows it. Raises InputError."""
-        if request.evaluator not in wire.Evaluator.values():
-            raise InputError(f"evaluator {request.evaluator} is not one that this server has", field="evaluator")
-        precision = _PRECISIONS.get(request.precision)
-        if precision is None:
-            raise InputError(f"precision {request.precision} is unknown", field="precision")
-        evaluator = _EVALUATORS.get(request.evaluator, self._settings.evaluator)
-        compiled = evaluator == "compiled" or precision == "f32"
-        if compiled and self._settings.evaluator == "reference":
+        wish = (request.evaluator, request.precision, request.debug)
+        found = self._wishes.find(wish)
+        if found is None:
+            found = self._granted(*wish)
+            self._wishes.put(wish, found)
+        return found
+
+    def _granted(self, evaluator: int, precision: int, debug: bool) -> Options:
+        if evaluator not in wire.Evaluator.values():
+            raise InputError(f"evaluator {evaluator} is not one that this server has", field="evaluator")
+        if precision not in _PRECISIONS:
+            raise InputError(f"precision {precision} is unknown", field="precision")
+        options = Options(_EVALUATORS.get(evaluator, self._settings.evaluator), _PRECISIONS[precision], debug)
+        if self._settings.evaluator == "reference" and (options.evaluator == "compiled" or options.precision == "f32"):
             raise InputError(
                 "this server evaluates nothing by compiled code, which f32 needs too (its --evaluator is reference)", field="evaluator"
             )
-        return Options(evaluator, precision, request.debug)
+        return options
 
     async def _arrays(self, request: wire.GradientRequest | wire.EvaluateRequest) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
         def decode() -> tuple[Mapping[str, Array], Mapping[str, Array]]:
