@@ -178,9 +178,7 @@ class ProcessExecutor:
             yield {slot.name: view for slot, view in zip(plan.slots, job.views, strict=True) if slot in plan.answers}, job.values[0]
 
     def _plan(self, graph: StoredGraph, call: AnyCall, samples: int, size: int, make: Callable[..., Plan]) -> Plan:
-        files = _files(graph.signature, call)
-        source = (*(file.id for file in files), call.rows is not None and call.rows.indices is not None)
-        key = (graph.shared.ref.id, make, getattr(call, "wrt", None), call.options, samples, size, source)
+        key = (graph.shared.ref.id, make, getattr(call, "wrt", None), call.options, samples, size, _source(graph.signature, call))
         return self._plans.get(key, lambda: make(graph.signature, call, samples, size))
 
     def _order(self, graph: StoredGraph, plan: Plan, call: AnyCall, work: tuple[Any, ...], samples: int) -> Order:
@@ -236,6 +234,14 @@ def _plain_count(signature: Signature, call: AnyCall) -> int | None:
 def _files(signature: Signature, call: AnyCall) -> tuple[ColumnFile, ...]:
     """The files of a dataset that workers have to read."""
     return tuple(call.rows.dataset.columns[leaf.name].file for leaf in signature.leaves.inputs) if call.rows else ()
+
+
+def _source(signature: Signature, call: AnyCall) -> tuple[Any, ...] | None:
+    """What tells datasets apart, for a graph. Columns of the same bytes share a file, whatever numbers they stand for."""
+    if call.rows is None:
+        return None
+    columns = [call.rows.dataset.columns[leaf.name] for leaf in signature.leaves.inputs]
+    return call.rows.dataset.sample_count, call.rows.indices is not None, *((column.file.id, column.dtype.str) for column in columns)
 
 
 def _phantoms(signature: Signature, rows: Rows) -> dict[str, Array]:

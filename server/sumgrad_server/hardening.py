@@ -13,7 +13,8 @@ from .settings import GIB, Settings
 NEEDED = frozenset({"HOME", "LANG", "LANGUAGE", "PATH", "SUMGRAD_CACHE", "TMPDIR", "TZ", "XDG_CACHE_HOME"})
 NEEDED_PREFIXES = ("COVERAGE_", "DYLD_", "LC_", "LD_", "MALLOC_", "MKL_", "OMP_", "OPENBLAS_", "PYTHON")
 """What tells Python, the loader and the libraries how to work."""
-MOST_DESCRIPTORS = 1024
+MOST_DESCRIPTORS = 1 << 16
+"""Each column of a dataset that is mapped takes one."""
 
 
 def worker_environment(environ: Mapping[str, str]) -> dict[str, str]:

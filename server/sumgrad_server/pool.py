@@ -11,7 +11,7 @@ import subprocess
 import sys
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -22,13 +22,29 @@ from sumgrad_engine.types import Array
 from . import dispatch
 from .arena import Arena, ArenaPool, Letter
 from .census import Census, Totals, WorkerCensus, resident_bytes
-from .channel import Channel
+from .channel import MAX_FDS, Channel
 from .faults import BusyError, DrainingError, WorkersLostError, out_of_memory
 from .hardening import worker_environment
-from .pulse import Pulse
+from .pulse import Effort, Pulse
 from .resident import ColumnFile
 from .settings import Settings
-from .tasks import CANCEL_FLAG, FIRST_ROW, FIRST_ROW_OFFSET, HEADER, STARVED, Cost, Done, Failed, GraphRef, Hello, Map, Ready, Run, Slot
+from .tasks import (
+    CANCEL_FLAG,
+    FIRST_ROW,
+    FIRST_ROW_OFFSET,
+    HEADER,
+    STARVED,
+    Cost,
+    Done,
+    Failed,
+    GraphRef,
+    Hello,
+    Map,
+    Ready,
+    Run,
+    Segments,
+    Slot,
+)
 from .threads import in_thread, unblocking
 
 log = logging.getLogger(__name__)
@@ -119,10 +135,11 @@ class Process:
     popen: subprocess.Popen[bytes]
     channel: Channel
     pulse: Pulse
+    effort: Effort = field(default_factory=Effort)
     known: set[int] = field(default_factory=set)  # segments that it has mapped
     forget: list[int] = field(default_factory=list)  # segments that it should map no more
     tasks: deque[tuple[int, int]] = field(default_factory=deque)  # job and shard of what it was sent and has not answered
-    outbox: list[tuple[Run, list[int]]] = field(default_factory=list)  # what it is to be sent in a moment
+    outbox: list[tuple[Run | Segments, list[int]]] = field(default_factory=list)  # what it is to be sent in a moment
     shards: int = 0  # that it has done
     looks: int = 0  # at its pulse, so far
     parting: bool = False  # its channel is closed, its end is awaited
@@ -245,25 +262,33 @@ class Pool:
         pieces: tuple[Segment, ...] = (job.arena, job.graph.arena, *job.columns)
         fresh = [piece for piece in pieces if piece.id not in process.known]
         process.tasks.append((start.job, start.shard))
-        forget, process.forget = tuple(process.forget), []
-        maps = tuple(Map(piece.id, piece.nbytes, piece.writable, piece.data if isinstance(piece, Letter) else None) for piece in fresh)
-        run = Run(start.job, start.shard, job.arena.id, job.task_offset, job.task_bytes, job.graph.ref, maps, forget)
         for piece in fresh:
             self._announce(process, piece)
-        process.outbox.append((run, [piece.fd for piece in fresh if not isinstance(piece, Letter)]))
+        process.outbox += self._introductions(process, fresh)
+        run = Run(start.job, start.shard, job.arena.id, job.task_offset, job.task_bytes, job.graph.ref)
+        process.outbox.append((run, []))
         if len(process.tasks) == 1:
             self._send(start.worker, process)
-        elif len(process.outbox) == 1:  # it has something to do: more may come in this moment, and go along
+        else:  # it has something to do: more may come in this moment, and go along
             self._loop.call_soon(self._send, start.worker, process)
+
+    def _introductions(self, process: Process, fresh: Sequence[Segment]) -> Iterator[tuple[Segments, list[int]]]:
+        """Messages about segments that a worker does not know yet, and about those that are no more."""
+        forget, process.forget = tuple(process.forget), []
+        for start in range(0, max(len(fresh), bool(forget)), MAX_FDS):
+            pieces = fresh[start : start + MAX_FDS]
+            maps = tuple(Map(piece.id, piece.nbytes, piece.writable, piece.data if isinstance(piece, Letter) else None) for piece in pieces)
+            yield Segments(maps, forget if start == 0 else ()), [piece.fd for piece in pieces if not isinstance(piece, Letter)]
 
     def _send(self, worker: int, process: Process) -> None:
         messages, process.outbox = process.outbox, []
-        if process.parting:
+        if process.parting or not messages:
             return
         try:
             process.channel.send_all(messages)
-        except OSError:
-            log.warning("worker %d is gone", worker)  # its end of the channel will say so to the loop
+        except OSError as error:  # it is gone, most likely: what else can't be sent must not leave it waiting
+            log.warning("worker %d can't be sent its work: %s", worker, error)
+            process.popen.kill()  # the end of the channel will be heard in the loop
 
     def _announce(self, process: Process, piece: Segment) -> None:
         process.known.add(piece.id)
@@ -359,10 +384,10 @@ class Pool:
         self._watch = self._loop.call_later(self._settings.stall_seconds / LOOKS, self._look_after)
 
     def _is_stalled(self, number: int, process: Process) -> bool:
-        missed = process.pulse.missed()
+        missed, working = process.pulse.missed(), process.effort.shown(process.popen.pid)
         if self._dispatcher.state(number) == "starting":  # the pulse begins when the interpreter has read its modules
             return process.looks * self._settings.stall_seconds > LOOKS * max(START_SECONDS, self._settings.stall_seconds)
-        return missed >= LOOKS
+        return missed >= LOOKS and not working
 
     def _stop(self, stop: dispatch.Stop) -> None:
         if stop.worker in self._processes:  # else it never started, and that is known soon

@@ -1,12 +1,13 @@
-"""A worker's sign of life: a counter in shared memory.
+"""A worker's signs of life: a counter in shared memory, and the time that its threads get.
 
-A thread of the worker counts up; the front looks whether the count moves. A process that is stopped, or whose interpreter hangs, doesn't move it,
-while one that computes for long does.
+A thread of the worker counts up; the front looks whether the count moves. A process that is stopped doesn't move it, nor does one that waits for
+something that never comes; nor, for a while, one that computes with the interpreter locked, or that a busy machine lets wait: but those compute, or want to.
 """
 
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 
 from .arena import Arena, attach
 from .tasks import Memory
@@ -44,3 +45,25 @@ class Heart:
         """Counts up."""
         self._count += 1
         COUNT.pack_into(self._memory.data, 0, self._count)
+
+
+class Effort:
+    """Whether a process computes, or would if it were let: what the kernel says of its threads. Says no where the system doesn't tell."""
+
+    def __init__(self) -> None:
+        self._ticks = 0
+
+    def shown(self, pid: int) -> bool:
+        """Whether it has since this was asked last."""
+        threads = [_thread(path) for path in (Path("/proc") / str(pid) / "task").glob("*/stat")]
+        before, self._ticks = self._ticks, sum(ticks for _, ticks in threads)
+        return self._ticks > before or any(state == "R" for state, _ in threads)
+
+
+def _thread(stat: Path) -> tuple[str, int]:
+    """State of a thread, and its time so far in clock ticks (proc(5), /proc/pid/stat, fields 3, 14 and 15)."""
+    try:
+        fields = stat.read_text().rpartition(")")[2].split()
+    except OSError:
+        return "", 0
+    return fields[0], int(fields[11]) + int(fields[12])

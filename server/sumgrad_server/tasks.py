@@ -203,8 +203,15 @@ class Map(NamedTuple):
     data: bytes | None
 
 
+class Segments(NamedTuple):
+    """To a worker: map these segments, whose descriptors come along, and give up those that are no more."""
+
+    maps: tuple[Map, ...]
+    forget: tuple[int, ...]
+
+
 class Run(NamedTuple):
-    """To a worker: do this shard. Comes with the descriptors of the segments that it does not know yet."""
+    """To a worker: do this shard."""
 
     job: int
     shard: int
@@ -212,8 +219,6 @@ class Run(NamedTuple):
     task_offset: int
     task_bytes: int
     graph: GraphRef
-    maps: tuple[Map, ...]
-    forget: tuple[int, ...]  # segments that are no more
 
 
 class Cost(NamedTuple):

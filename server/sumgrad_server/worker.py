@@ -56,6 +56,7 @@ from .tasks import (
     Memory,
     Ready,
     Run,
+    Segments,
     Signature,
     Slot,
     Task,
@@ -218,19 +219,21 @@ class Worker:
         """Works until the front is gone, which is an EOFError."""
         self._channel.send(Ready())
         while True:
-            run, fds = self._channel.receive()
+            message, fds = self._channel.receive()
+            if isinstance(message, Run):
+                self._answer(message)
+                continue
             try:
-                self._map(run, fds)
+                self._map(message, fds)
             finally:
                 for fd in fds:
                     os.close(fd)
-            self._answer(run)
 
-    def _map(self, run: Run, fds: Sequence[int]) -> None:
-        for segment in run.forget:
+    def _map(self, message: Segments, fds: Sequence[int]) -> None:
+        for segment in message.forget:
             self._segments.pop(segment, None)
         descriptors = iter(fds)
-        for segment, nbytes, writable, data in run.maps:
+        for segment, nbytes, writable, data in message.maps:
             memory = attach(next(descriptors), nbytes, writable=writable) if data is None else np.frombuffer(data, np.uint8)
             self._segments[segment] = Segment(memory)
 

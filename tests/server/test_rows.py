@@ -164,6 +164,41 @@ def test_what_a_dataset_lacks_is_named(support: Any, arrays: Any) -> None:
     computed(work)
 
 
+def test_the_same_bytes_as_other_numbers(support: Any) -> None:
+    """Two datasets share the file of columns with the same bytes, one of f64 and one of twice as many f32: each has its own sum."""
+    numbers = np.random.default_rng(4).normal(size=1024)
+    wide = column(numbers)
+    narrow = ResidentColumn(np.dtype(np.float32), (), wide.file)
+    sets = [ResidentDataset("1" * 64, 1024, {"x": wide}), ResidentDataset("2" * 64, 2048, {"x": narrow})]
+    objective = sg.Objective(sg.tanh(sg.input("x")) * sg.param("w", 1.0))
+
+    async def work(executor: ProcessExecutor) -> list[Any]:
+        graph = await stored(executor, objective.graph, support)
+        calls = [GradientCall(objective.params, {}, Rows(data, 600, 100)) for data in (*sets, *sets)]
+        return [(await executor.gradient(graph, call)).result for call in calls]
+
+    arrays = [numbers[100:700], numbers.view(np.float32)[100:700]]
+    expected = [objective.value_and_grad(objective.params, {"x": array}) for array in (*arrays, *arrays)]
+    for found, wanted in zip(computed(work), expected, strict=True):
+        support.assert_same_bits(found, wanted)
+
+
+def test_more_columns_than_descriptors_fit_a_message(support: Any) -> None:
+    """A graph with 700 inputs reads 700 columns, each in a file of its own."""
+    arrays = {f"x{number}": np.full(3, float(number)) for number in range(700)}
+    total = sg.Value(0.0)
+    for name in arrays:
+        total = total + sg.input(name)
+    objective = sg.Objective(total * sg.param("w", 1.0))
+    data = dataset(arrays)
+
+    async def sums(executor: ProcessExecutor) -> float:
+        graph = await stored(executor, objective.graph, support)
+        return (await executor.gradient(graph, GradientCall(objective.params, {}, Rows(data, 3)))).result.value
+
+    assert computed(sums) == 3 * sum(range(700))
+
+
 @pytest.mark.parametrize(
     ("rows", "field"),
     [
