@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -68,6 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     report.notes([f"{processor()}, {len(os.sched_getaffinity(0))} cores, Python {platform.python_version()}, grpcio {version('grpcio')}"])
     with echo_server() as echo, sg.local(workers=2) as service:
         small_requests(report, echo, service, 300 if options.quick else 6000)
+        small_beside_large(report, service, 1_000_000 if options.quick else 100_000_000)
         uploads(report, echo, service, 1 << (24 if options.quick else 29))
     large_sums(report, 200_000 if options.quick else 10_000_000)
     if options.write:
@@ -193,6 +195,36 @@ def _stream_rate(place: Place, request: bytes, calls: int) -> list[float]:
 
 LATENCY = {"calls": _call_latency, "stream": _stream_latency}
 RATE = {"calls": _call_rate, "stream": _stream_rate}
+
+
+def small_beside_large(report: Report, service: sg.Service, rows: int) -> None:
+    """Latency of a small request alone, and while another client's sum over very many rows keeps all workers busy."""
+    assert service.process is not None
+    place, request = Place(service.process.address, SERVICE + "Gradient"), small_request(service)
+    x, w = sg.input("x"), sg.param("w", np.linspace(0.1, 1.0, 10))
+    objective = sg.Objective(sg.sum(sg.tanh(w * x) * sg.exp(-w * x * x)))
+    data = service.upload(lambda: _columns(rows), "large", progress=False)
+    alone, beside = _call_latency(place, request, 300), []
+    with sg.connect(service.process.address, tls=False, token="") as other, ThreadPoolExecutor(1) as thread:
+        other.value_and_grad(objective, objective.params, data, rows=slice(0, 1000))
+        began = time.perf_counter()
+        large = thread.submit(other.value_and_grad, objective, objective.params, data)
+        while not large.done():
+            beside += _call_latency(place, request, 20)
+        seconds = time.perf_counter() - began
+    service.delete_dataset(data)
+    found = [statistics.median(times) * 1e6 for times in (alone, beside)]
+    report.heading(f"A small request while another client's sum over {rows:,} rows runs")
+    report.table(["", "alone", "beside it", "ratio"], [["median latency, microseconds", *map(figure, found), f"{found[1] / found[0]:.1f}"]])
+    worst = statistics.quantiles(beside, n=100)[98] * 1e6
+    report.notes([f"{len(beside)} small requests in {seconds:.1f} s, 99 in 100 within {figure(worst)} microseconds; goal: within 5 times"])
+
+
+def _columns(rows: int) -> Iterator[dict[str, Any]]:
+    """Batches of one column in single precision."""
+    dice, step = np.random.default_rng(0), 1_000_000
+    for _ in range(rows // step):
+        yield {"x": dice.standard_normal(step, np.float32)}
 
 
 def uploads(report: Report, echo: str, service: sg.Service, nbytes: int) -> None:

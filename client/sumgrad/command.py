@@ -26,6 +26,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.rest = rest
     try:
         return int(options.command.run(options))
-    except (SumgradError, ValueError) as error:
+    except (SumgradError, ValueError, OSError) as error:
         print(f"sumgrad {options.command.name}: {error}", file=sys.stderr)
         return 1

@@ -12,7 +12,7 @@ from tqdm.auto import tqdm
 from . import calls
 from .calls import Call, Deadline, Pause, Steps, unary
 from .conversation import Conversation
-from .errors import NotFoundError, ResourceExhaustedError, ServiceError, UnavailableError
+from .errors import NotFoundError, PermissionDeniedError, ResourceExhaustedError, ServiceError, UnavailableError
 from .resident import Dataset, ServerStatus, read_dataset, read_status
 from .sources import Arrays, Source, Uploadable, open_source
 from .uploads import Upload, id_of
@@ -83,7 +83,7 @@ class DatasetProtocol(Conversation):
     def _found(self, name_or_id: str, deadline: Deadline) -> Steps[Dataset | None]:
         try:
             return (yield from self._described(name_or_id, deadline))
-        except NotFoundError:
+        except (NotFoundError, PermissionDeniedError):  # who may not look may still upload
             return None
 
     def _same(self, source: Source, name: str, deadline: Deadline) -> Steps[Dataset | None]:

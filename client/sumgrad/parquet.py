@@ -31,7 +31,10 @@ class ParquetFiles:
 
     def __init__(self, paths: Sequence[Path], columns: Sequence[str] | None) -> None:
         self._paths = paths
-        schema = arrow.parquet.read_schema(paths[0])
+        try:
+            schema = arrow.parquet.read_schema(paths[0])
+        except arrow.ArrowInvalid as error:
+            raise InputError(f"{paths[0]} is no Parquet file: {error}", field="data") from None
         for name in columns or ():
             if name not in schema.names:
                 raise InputError(f"{paths[0]} has no column {name!r}; it has {schema.names[:20]}", field=f"columns.{name}")
@@ -74,12 +77,12 @@ def _column(field: Any) -> DatasetColumn:
     return column_of(np.empty((0, *shape), kind.to_pandas_dtype()), field.name)
 
 
-def _values(path: Path, name: str, row: int, values: Any) -> NDArray[Any]:
-    """A column of a batch. Raises InputError that names the first row without a value."""
+def _values(path: Path, name: str, row: int, values: Any, per_row: int = 1) -> NDArray[Any]:
+    """A column of a batch, or what is in its lists: so many values a row. Raises InputError that names the first row without a value."""
     if values.null_count:
-        first = row + int(np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0])
+        first = row + int(np.flatnonzero(values.is_null().to_numpy(zero_copy_only=False))[0]) // per_row
         raise InputError(f"{path}: column {name!r} has no value in row {first}", field=f"columns.{name}", sample=first)
     if arrow.types.is_fixed_size_list(values.type):
-        inner = _values(path, name, row, values.flatten())
+        inner = _values(path, name, row, values.flatten(), per_row * values.type.list_size)
         return inner.reshape(len(values), values.type.list_size, *inner.shape[1:])
     return np.asarray(values.to_numpy(zero_copy_only=False))

@@ -54,8 +54,9 @@ def open_source(data: Any, columns: Sequence[str] | None = None) -> Source:
         return _of_paths([Path(data)], columns)
     if isinstance(data, Mapping) or hasattr(data, "items"):
         return Arrays(_chosen(dict(data.items()), columns))
-    if hasattr(data, "columns") and hasattr(data, "__getitem__"):  # a table that is no mapping, such as polars'
-        return Arrays(_chosen({str(name): data[name] for name in data.columns}, columns))
+    names = getattr(data, "column_names", getattr(data, "columns", None))  # tables that are no mappings: pyarrow's, polars'
+    if names is not None and hasattr(data, "__getitem__"):
+        return Arrays(_chosen({str(name): np.asarray(data[name]) for name in names}, columns))
     if callable(data):
         return Batches(data, columns, again=True)
     if isinstance(data, Sequence) and data and all(isinstance(item, str | os.PathLike) for item in data):
@@ -145,7 +146,7 @@ class Npz:
 
     def __init__(self, path: Path, columns: Sequence[str] | None) -> None:
         self._path = path
-        with zipfile.ZipFile(path) as archive:
+        with _archive(path) as archive:
             names = {name.removesuffix(".npy"): name for name in archive.namelist() if name.endswith(".npy")}
             self._members = cast("dict[str, str]", _chosen(names, columns))
             heads = {name: _head(archive, member) for name, member in self._members.items()}
@@ -157,11 +158,18 @@ class Npz:
 
     def pieces(self) -> Iterator[Piece]:
         """See Source."""
-        with zipfile.ZipFile(self._path) as archive:
+        with _archive(self._path) as archive:
             for number, (name, member) in enumerate(self._members.items()):
                 for rows in _member_rows(archive, member):
                     for piece in cut(rows, self.columns[name]):
                         yield number, piece
+
+
+def _archive(path: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(path)
+    except zipfile.BadZipFile as error:
+        raise InputError(f"{path} is no .npz file: {error}", field="data") from None
 
 
 def _head(archive: zipfile.ZipFile, member: str) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
-from sumgrad_engine.errors import InputError, SumgradError
+from sumgrad_engine.errors import InputError
 from sumgrad_proto.v1 import service_pb2 as wire
 
 from .resident import DatasetColumn, content_id, upload_columns
@@ -39,7 +39,7 @@ class Upload:
     ) -> None:
         self.source, self.upload_id, self.name = source, upload_id, name
         self._replace, self._new_request_id, self._advanced = replace, new_request_id, advanced
-        self.error: SumgradError | OSError | None = None
+        self.error: Exception | None = None
         self.sent_all: str | None = None
         """The content's id, when everything has been sent once."""
         self._begun = False
@@ -66,7 +66,7 @@ class Upload:
                     rows[number] += len(piece)
                     offsets[number] += len(data)
                 yield self._finish(rows[0], checksums.digests())
-        except (SumgradError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever the source raises is its user's to see
             self.error = error
 
     def _start(self) -> bytes:

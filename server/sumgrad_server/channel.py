@@ -6,6 +6,8 @@ is an EOFError here.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import pickle
 import socket
 import struct
@@ -26,6 +28,7 @@ class Channel:
         self._socket = end
         self._buffer = bytearray()
         self._fds: deque[int] = deque()
+        self._outgoing: deque[tuple[memoryview, list[int]]] = deque()  # what the socket has not taken yet, with descriptors of our own
 
     @classmethod
     def pair(cls) -> tuple[Channel, socket.socket]:
@@ -37,27 +40,59 @@ class Channel:
         """The descriptor to wait on."""
         return self._socket.fileno()
 
-    def send(self, message: object, fds: Sequence[int] = ()) -> None:
-        """Sends one message; the descriptors are duplicated for the other end. BrokenPipeError if it is gone."""
-        self._write(_framed(message, fds), fds)
+    def unblock(self) -> None:
+        """From now on nothing here waits: `send_all` says whether `flush` has to be called when the socket takes more."""
+        self._socket.setblocking(False)
 
-    def send_all(self, messages: Sequence[tuple[object, Sequence[int]]]) -> None:
-        """Sends messages with their descriptors, in as few pieces as it takes."""
-        data = b""
-        fds: list[int] = []
-        for message, own in messages:
-            if len(fds) + len(own) > MAX_FDS:
-                self._write(data, fds)
-                data, fds = b"", []
-            data += _framed(message, own)
-            fds += own
-        self._write(data, fds)
+    def send(self, message: object, fds: Sequence[int] = ()) -> bool:
+        """Sends one message. See `send_all`."""
+        return self.send_all([(message, fds)])
 
-    def _write(self, framed: bytes, fds: Sequence[int]) -> None:
+    def send_all(self, messages: Sequence[tuple[object, Sequence[int]]]) -> bool:
+        """Sends messages, whose descriptors are duplicated for the other end, in as few pieces as it takes. BrokenPipeError if it is gone.
+
+        False if this end does not wait, and not all could be sent.
+        """
+        plain = b""
+        for message, fds in messages:
+            plain += _framed(message, fds)
+            if fds:
+                self._send_or_keep(plain, fds)
+                plain = b""
+        if plain:
+            self._send_or_keep(plain, [])
+        return not self._outgoing
+
+    def _send_or_keep(self, framed: bytes, fds: Sequence[int]) -> None:
+        """Sends what can be sent now. What has to wait keeps descriptors of its own: the sender may close its own meanwhile."""
         data = memoryview(framed)
-        sent = socket.send_fds(self._socket, [data], fds) if fds else self._socket.send(data)
-        if sent < len(data):
-            self._socket.sendall(data[sent:])
+        if not self._outgoing:
+            sent = self._sent(data, fds)
+            if sent == len(data):
+                return
+            data, fds = data[sent:], () if sent else fds
+        self._outgoing.append((data, [os.dup(fd) for fd in fds]))
+
+    def _sent(self, data: memoryview, fds: Sequence[int]) -> int:
+        """How many bytes the socket took, the descriptors with the first of them."""
+        try:
+            return socket.send_fds(self._socket, [data], fds) if fds else self._socket.send(data)
+        except BlockingIOError:
+            return 0
+
+    def flush(self) -> bool:
+        """Sends what has not been sent; False if there is still some of it. BrokenPipeError if the other end is gone."""
+        while self._outgoing:
+            data, fds = self._outgoing[0]
+            sent = self._sent(data, fds)
+            if not sent:
+                return False
+            for fd in fds:
+                os.close(fd)
+            self._outgoing[0] = data[sent:], []
+            if sent == len(data):
+                self._outgoing.popleft()
+        return True
 
     def receive(self) -> tuple[Any, list[int]]:
         """Waits for one message. EOFError if the other end is gone."""
@@ -72,7 +107,8 @@ class Channel:
 
     def receive_available(self) -> list[tuple[Any, list[int]]]:
         """The messages that one read completes: call it when the socket is readable, it doesn't wait then. EOFError at the end."""
-        self._read()
+        with contextlib.suppress(BlockingIOError):
+            self._read()
         messages = []
         while (message := self._next()) is not None:
             messages.append(message)
@@ -81,6 +117,10 @@ class Channel:
     def close(self) -> None:
         """Closes the socket; the other end sees it."""
         self._socket.close()
+        for _, fds in self._outgoing:
+            for fd in fds:
+                os.close(fd)
+        self._outgoing.clear()
 
     def _read(self) -> None:
         try:

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import logging
 import re
+import resource
 import sqlite3
 import time
 from collections import OrderedDict
@@ -37,7 +38,7 @@ DTYPES: Mapping[str, np.dtype[Any]] = {
     "bool": np.dtype("?"),
 }
 OPEN_COLUMNS = 1024
-"""Columns whose files are kept open for the next request."""
+"""Columns whose files are kept open for the next request, where a process may have four times as many open files."""
 _ID = re.compile(r"[0-9a-f]{64}")
 
 
@@ -255,7 +256,8 @@ class Catalogue:
     def _keep(self, dataset: ResidentDataset) -> None:
         self._resident[dataset.id] = dataset
         count = sum(len(kept.columns) for kept in self._resident.values())
-        while count > OPEN_COLUMNS and len(self._resident) > 1:
+        most = min(OPEN_COLUMNS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // 4)
+        while count > most and len(self._resident) > 1:
             count -= len(self._resident.popitem(last=False)[1].columns)
 
     # Changing.

@@ -12,7 +12,7 @@ released when it is closed and no worker can write into it any more, and not bef
 from __future__ import annotations
 
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -28,7 +28,7 @@ MAX_FAILED_STARTS = 10
 class Submit:
     """A new job of `shards` >= 1 shards, for a client that may have `most` jobs at a time (None: as many as all together).
 
-    A `light` one is known to take next to no time.
+    A `light` one is known to take next to no time for workers that have the program for its `work` at hand.
     """
 
     job: int
@@ -36,6 +36,7 @@ class Submit:
     client: str = ""
     most: int | None = None
     light: bool = False
+    work: Hashable = None
 
 
 @dataclass(frozen=True)
@@ -194,6 +195,7 @@ class _Job:
     client: str
     shards: int
     light: bool
+    work: Hashable
     waiting: deque[int]
     done: set[int] = field(default_factory=set)
     deaths: dict[int, int] = field(default_factory=dict)
@@ -206,15 +208,19 @@ class _Job:
 class _Worker:
     ready: bool = False
     tasks: deque[tuple[int, int]] = field(default_factory=deque)  # job and shard of each, in the order in which it does them
-    light: bool = False  # all of them are
+    light: bool = False  # all of them are, and it has their programs
+    programs: OrderedDict[Hashable, None] = field(
+        default_factory=OrderedDict
+    )  # the works whose programs it has, those used last at the end
     stopping: bool = False
 
 
 class Dispatcher:
     """The state machine. `handle` takes one event and says what to do, in order; `check` verifies the invariants."""
 
-    def __init__(self, workers: int, max_jobs: int) -> None:
+    def __init__(self, workers: int, max_jobs: int, max_programs: int = 32) -> None:
         self._size = workers
+        self._max_programs = max_programs
         self._max_jobs = max_jobs
         self._jobs: dict[int, _Job] = {}
         self._turns: OrderedDict[str, deque[int]] = OrderedDict()  # clients, and of each the jobs with waiting shards, whose turn is first
@@ -257,7 +263,7 @@ class Dispatcher:
         elif event.most is not None and self._jobs_of[event.client] >= event.most:
             yield Reject(event.job, "max_client_queue")
         else:
-            self._jobs[event.job] = _Job(event.client, event.shards, event.light, deque(range(event.shards)))
+            self._jobs[event.job] = _Job(event.client, event.shards, event.light, event.work, deque(range(event.shards)))
             self._jobs_of[event.client] += 1
             self._turns.setdefault(event.client, deque()).append(event.job)
 
@@ -312,8 +318,11 @@ class Dispatcher:
             return
         if not worker.ready:
             self._failed_starts += 1
-        for position, (job, shard) in enumerate(worker.tasks):
-            yield from self._give_back(job, shard, blamed=position == 0)
+        blamed = len(worker.tasks) == 1
+        while worker.tasks:  # from the last to the first, which so waits before the others again
+            job, shard = worker.tasks.pop()
+            self._jobs[job].light &= blamed  # of a line, nobody knows whose fault it was: next time each goes by itself
+            yield from self._give_back(job, shard, blamed=blamed)
         if self._failed_starts >= MAX_FAILED_STARTS and not self._broken:
             self._broken = True
             yield Broken()
@@ -401,35 +410,40 @@ class Dispatcher:
                     return
                 yield self._started(name, worker, task)
         while self._turns:
-            found = self._least_busy()
-            task = self._next_task(light=True) if found is not None else None
+            found = self._least_busy(self._next_work())
+            task = self._next_task() if found is not None else None
             if found is None or task is None:
                 return
             yield self._started(found, self._workers[found], task)
 
     def _started(self, name: int, worker: _Worker, task: tuple[int, int]) -> Start:
-        worker.light = self._jobs[task[0]].light
+        job = self._jobs[task[0]]
+        worker.light = job.light and job.work in worker.programs
+        worker.programs[job.work] = None  # it will have it; as the worker itself does, it drops the one that was not used for longest
+        worker.programs.move_to_end(job.work)
+        if len(worker.programs) > self._max_programs:
+            worker.programs.popitem(last=False)
         worker.tasks.append(task)
         return Start(name, *task)
 
-    def _least_busy(self) -> int | None:
-        """The worker with the fewest light shards, if it may have another one."""
-        found, fewest = None, MAX_LIGHT
+    def _next_work(self) -> Hashable:
+        """The work of the job whose turn it is, if it is light; else None."""
+        job = self._jobs.get(next(iter(self._turns.values()))[0])
+        return job.work if job and job.light and job.waiting else None
+
+    def _least_busy(self, work: Hashable) -> int | None:
+        """The worker with the fewest light shards, if it may have one of this work too."""
+        found, fewest = None, MAX_LIGHT if work is not None else 0
         for name, worker in self._workers.items():
-            if worker.ready and worker.light and not worker.stopping and len(worker.tasks) < fewest:
+            if worker.ready and worker.light and not worker.stopping and work in worker.programs and len(worker.tasks) < fewest:
                 found, fewest = name, len(worker.tasks)
         return found
 
-    def _next_task(self, *, light: bool = False) -> tuple[int, int] | None:
-        """The shard whose turn it is; with `light` none, if its job is not."""
+    def _next_task(self) -> tuple[int, int] | None:
         while self._turns:
             client, jobs = self._turns.popitem(last=False)
-            job = self._jobs.get(jobs[0])
-            if job is not None and job.waiting and light and not job.light:
-                self._turns[client] = jobs
-                self._turns.move_to_end(client, last=False)
-                return None
             name = jobs.popleft()
+            job = self._jobs.get(name)
             task = (name, job.waiting.popleft()) if job and job.waiting else None  # else it ended since it queued
             if job and job.waiting:
                 jobs.append(name)

@@ -10,7 +10,7 @@ from functools import cached_property, partial
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
-from sumgrad_engine.blocks import block_count, tree_sum
+from sumgrad_engine.blocks import BLOCK, block_count, tree_sum
 from sumgrad_engine.errors import GraphError, InputError
 from sumgrad_engine.layout import Layout, Vector
 from sumgrad_engine.options import DEFAULT, Options
@@ -31,7 +31,8 @@ DESCRIBE, BACKWARD = pickled(Describe()), pickled(Backward())
 
 SHARDS_PER_WORKER = 4
 MAX_SHARD_BLOCKS = 64
-"""Where it is not known yet how long a block takes."""
+OPERATION_SECONDS = 3e-10
+"""What an operation of a graph takes with those of its derivatives, as long as nothing was measured: three of them at 10 GFLOP/s."""
 LEAST_SECONDS, MOST_SECONDS = 0.0005, 0.004
 """How long a shard should take: handing one out costs 0.1 ms, and while it runs the next request waits."""
 LIGHT_SECONDS = 0.0003
@@ -155,7 +156,7 @@ class ProcessExecutor:
         """See Executor."""
         samples = self._sample_count(graph.signature, call)
         work = (graph.shared.ref.id, call.wrt, call.options)
-        size = self._shard_blocks(work, samples, call.options.debug, 8 * graph.signature.width)
+        size = self._shard_blocks(work, samples, graph.signature, call.options.debug, 8 * graph.signature.width)
         plan = self._plan(graph, call, samples, size, gradient_plan)
         job = await self._pool.submit(self._order(graph, plan, call, work, samples))
         try:
@@ -171,7 +172,7 @@ class ProcessExecutor:
         """See Executor."""
         samples = self._sample_count(graph.signature, call)
         work = (graph.shared.ref.id, "outputs", call.options)
-        size = self._shard_blocks(work, samples, call.options.debug)
+        size = self._shard_blocks(work, samples, graph.signature, call.options.debug)
         plan = self._plan(graph, call, samples, size, evaluate_plan)
         async with self._pool.run(self._order(graph, plan, call, work, samples)) as job:
             self._learn(work, samples, job)
@@ -186,24 +187,37 @@ class ProcessExecutor:
         first, asker = call.rows.first if call.rows else 0, call.asker
         write = partial(_write, plan, call)
         light = plan.shards == 1 and self._seconds(work, samples) < LIGHT_SECONDS
-        return Order(graph.shared, plan.task, plan.shards, plan.nbytes, plan.slots, write, first, files, asker.client, asker.most, light)
+        return Order(
+            graph.shared, plan.task, plan.shards, plan.nbytes, plan.slots, write, first, files, asker.client, asker.most, light, work
+        )
 
     def _seconds(self, work: tuple[Any, ...], samples: int) -> float:
         """How long so many samples should take, for ever if that is not known."""
+        if samples < BLOCK:
+            return self._paces.find((*work, "part")) or math.inf
         return (self._paces.find(work) or math.inf) * block_count(samples)
 
-    def _shard_blocks(self, work: tuple[Any, ...], samples: int, debug: bool, row_bytes: int = 0) -> int:
+    def _shard_blocks(self, work: tuple[Any, ...], samples: int, signature: Signature, debug: bool, row_bytes: int = 0) -> int:
         blocks = block_count(samples)
         if debug:  # one shard: which NaN is the first must not depend on who is faster
             return 1 << (blocks - 1).bit_length()
-        return shard_blocks(blocks, self._settings.workers, row_bytes, self._paces.find(work))
+        if blocks == 1:
+            return 1
+        pace = self._paces.find(work) or BLOCK * OPERATION_SECONDS * signature.operations
+        return shard_blocks(blocks, self._settings.workers, row_bytes, pace)
 
     def _learn(self, work: tuple[Any, ...], samples: int, job: Job) -> None:
         """Notes how long a block took. What the shards are has no say in the bits, so the clock may have one in what they are."""
         self._pool.totals.samples += samples
-        pace = sum(cost.compute for cost in job.costs) / block_count(samples)
-        known = self._paces.find(work)
-        self._paces.put(work, pace if known is None else known + PACE_WEIGHT * (pace - known))
+        seconds = sum(cost.compute for cost in job.costs)
+        if samples < BLOCK:  # most of which may be what a call takes: it says nothing of blocks
+            self._average((*work, "part"), seconds)
+        else:
+            self._average(work, seconds * BLOCK / samples)
+
+    def _average(self, key: tuple[Any, ...], seconds: float) -> None:
+        known = self._paces.find(key)
+        self._paces.put(key, seconds if known is None else known + PACE_WEIGHT * (seconds - known))
 
     def _sample_count(self, signature: Signature, call: AnyCall) -> int:
         samples = _plain_count(signature, call)

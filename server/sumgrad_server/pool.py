@@ -11,7 +11,7 @@ import subprocess
 import sys
 import weakref
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -85,7 +85,8 @@ class SharedGraph:
 class Order:
     """Work for the pool: a task, and where in an arena of `nbytes` its arrays lie. `write` gets views of them, and writes what goes in.
 
-    `first_row` is that of a dataset's rows; `most` is how many jobs the client may have; a `light` job is known to take next to no time.
+    `first_row` is that of a dataset's rows; `most` is how many jobs the client may have; a `light` job is known to take next to no
+    time with the program for its `work`.
     """
 
     graph: SharedGraph
@@ -99,6 +100,7 @@ class Order:
     client: str = ""
     most: int | None = None
     light: bool = False
+    work: Hashable = None
 
 
 @dataclass(eq=False)
@@ -150,11 +152,12 @@ class Pool:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._dispatcher = dispatch.Dispatcher(settings.workers, settings.max_queue)
+        self._dispatcher = dispatch.Dispatcher(settings.workers, settings.max_queue, settings.max_programs)
         self._arenas = ArenaPool(settings.max_shared_bytes)
         self._processes: dict[int, Process] = {}
         self._jobs: dict[int, Job] = {}
         self._numbers = itertools.count(1)
+        self._unstarted: set[int] = set()  # workers for which the machine had no room, yet
         self._announced: set[int] = set()  # segments that some worker has heard of
         self._reaping: set[asyncio.Task[None]] = set()
         self._watch: asyncio.TimerHandle | None = None
@@ -226,7 +229,7 @@ class Pool:
         job = await self._prepare(order)
         self._jobs[job.number] = job
         most = order.most if order.most is not None else self._settings.max_client_queue
-        self._feed(dispatch.Submit(job.number, order.shards, order.client, most, order.light))
+        self._feed(dispatch.Submit(job.number, order.shards, order.client, most, order.light, order.work))
         try:
             await job.finished
         except BaseException:
@@ -285,10 +288,19 @@ class Pool:
         if process.parting or not messages:
             return
         try:
-            process.channel.send_all(messages)
+            if not process.channel.send_all(messages):  # it reads nothing just now: it computes, or was stopped
+                self._loop.add_writer(process.channel.fileno(), self._send_rest, process)
         except OSError as error:  # it is gone, most likely: what else can't be sent must not leave it waiting
             log.warning("worker %d can't be sent its work: %s", worker, error)
             process.popen.kill()  # the end of the channel will be heard in the loop
+
+    def _send_rest(self, process: Process) -> None:
+        try:
+            done = process.channel.flush()
+        except OSError:
+            done = True  # the end of the channel will be heard
+        if done:
+            self._loop.remove_writer(process.channel.fileno())
 
     def _announce(self, process: Process, piece: Segment) -> None:
         process.known.add(piece.id)
@@ -297,12 +309,18 @@ class Pool:
             weakref.finalize(piece, self._forget, piece.id).atexit = False
 
     def _forget(self, segment: int) -> None:
-        """A segment is no more: workers should give up their mappings, with their next shard."""
+        """A segment is no more: workers should give up their mappings, so that its memory, or its place on the disk, is free. In any thread."""
         self._announced.discard(segment)
-        for process in list(self._processes.values()):
+        for worker, process in list(self._processes.items()):
             if segment in process.known:
                 process.known.discard(segment)
                 process.forget.append(segment)
+                if len(process.forget) == 1 and not self._loop.is_closed():
+                    self._loop.call_soon_threadsafe(self._send_forgotten, worker, process)
+
+    def _send_forgotten(self, worker: int, process: Process) -> None:
+        process.outbox += self._introductions(process, ())
+        self._send(worker, process)
 
     def _finish(self, finish: dispatch.Finish) -> None:
         self.totals.jobs_finished += 1
@@ -352,10 +370,20 @@ class Pool:
             process = self._new_process()
         except OSError as error:  # no memory, too many processes, too many open files
             log.error("can't start worker %d: %s", spawn.worker, error)  # noqa: TRY400 - the message is the story
-            self._loop.call_later(RESPAWN_SECONDS, self._feed, dispatch.WorkerLost(spawn.worker))
+            self._unstarted.add(spawn.worker)
+            self._loop.call_later(RESPAWN_SECONDS, self._try_again, spawn)
             return
         self._processes[spawn.worker] = process
         self._loop.add_reader(process.channel.fileno(), self._read, spawn.worker)
+
+    def _try_again(self, spawn: dispatch.Spawn) -> None:
+        """A machine that has no room may have some later. If it never had, that counts as a failed start."""
+        if spawn.worker in self._unstarted:
+            self._unstarted.discard(spawn.worker)
+            if self.ready.is_set():
+                self._spawn(spawn)
+            else:
+                self._feed(dispatch.WorkerLost(spawn.worker))
 
     def _new_process(self) -> Process:
         pulse = Pulse()
@@ -367,6 +395,7 @@ class Pool:
             raise
         finally:
             theirs.close()  # so that the end of the worker is the end of the channel
+        channel.unblock()
         channel.send(Hello(self._settings), [pulse.fd])
         return process
 
@@ -390,8 +419,11 @@ class Pool:
         return missed >= LOOKS and not working
 
     def _stop(self, stop: dispatch.Stop) -> None:
-        if stop.worker in self._processes:  # else it never started, and that is known soon
+        if stop.worker in self._processes:
             self._part(stop.worker)
+        elif stop.worker in self._unstarted:
+            self._unstarted.discard(stop.worker)
+            self._loop.call_soon(self._feed, dispatch.WorkerLost(stop.worker))
 
     def _all_stopped(self, _: dispatch.Stopped) -> None:
         self._arenas.close()
@@ -442,6 +474,7 @@ class Pool:
             return
         process.parting = True
         self._loop.remove_reader(process.channel.fileno())
+        self._loop.remove_writer(process.channel.fileno())
         process.channel.close()
         reaping = self._loop.create_task(self._reap(worker, process.popen))
         self._reaping.add(reaping)
@@ -453,7 +486,7 @@ class Pool:
         log.info("worker %d (process %d) ended with %d", worker, popen.pid, code)
         process = self._processes.pop(worker)
         self.totals.worker_restarts += 1
-        if code == STARVED and process.tasks:  # its shard would starve others too
+        if code == STARVED and len(process.tasks) == 1:  # its shard would starve others too
             self._feed(dispatch.ShardFailed(worker, *process.tasks[0], out_of_memory(self._settings.max_worker_bytes)))
         self._feed(dispatch.WorkerLost(worker))
 

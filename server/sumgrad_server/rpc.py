@@ -162,9 +162,11 @@ class Call:
         except asyncio.CancelledError:
             code = grpc.StatusCode.CANCELLED
             raise
-        except Exception as error:  # noqa: BLE001 - the status table has a row for the rest
+        except Exception as error:
             refusal = status.refusal(error, self.request_id, self.host.settings.retry_seconds)
             code, said = refusal.code, refusal.message
+            if self.context.done():  # its deadline has passed, or its client is gone: nobody hears it
+                raise asyncio.CancelledError from error
             await self.context.abort(refusal.code, refusal.message, (refusal.trailer,))
         finally:
             self.host.observer.call_ended(self._finished(code, time.monotonic() - began, said))

@@ -135,12 +135,12 @@ class Service:
             raise InputError(f"evaluator {evaluator} is not one that this server has", field="evaluator")
         if precision not in _PRECISIONS:
             raise InputError(f"precision {precision} is unknown", field="precision")
-        options = Options(_EVALUATORS.get(evaluator, self._settings.evaluator), _PRECISIONS[precision], debug)
-        if self._settings.evaluator == "reference" and (options.evaluator == "compiled" or options.precision == "f32"):
+        chosen = _EVALUATORS.get(evaluator, self._settings.evaluator)
+        if self._settings.evaluator == "reference" and (chosen == "compiled" or _PRECISIONS[precision] == "f32"):
             raise InputError(
                 "this server evaluates nothing by compiled code, which f32 needs too (its --evaluator is reference)", field="evaluator"
             )
-        return options
+        return Options(chosen, _PRECISIONS[precision], debug)
 
     async def _arrays(self, request: wire.GradientRequest | wire.EvaluateRequest) -> tuple[Mapping[str, Array], Mapping[str, Array]]:
         def decode() -> tuple[Mapping[str, Array], Mapping[str, Array]]:

@@ -124,8 +124,10 @@ class _Window:
                 return None
             self._changed.clear()
             changed = asyncio.ensure_future(self._changed.wait())
-            await asyncio.wait((changed, reading, parting), return_when=asyncio.FIRST_COMPLETED)
-            changed.cancel()
+            try:
+                await asyncio.wait((changed, reading, parting), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                changed.cancel()
         return self.tasks[0]
 
 

@@ -146,6 +146,8 @@ class Signature:
     outputs: tuple[tuple[str, Type], ...]
     objective: Layout | GraphError
     """How partial results of the gradient lie, for all parameters; or why the graph is no objective."""
+    operations: int = 0
+    """Roughly what the outputs of one sample take."""
 
     @property
     def width(self) -> int:

@@ -99,7 +99,7 @@ class Entry:
 
 def hash_of(token: str) -> str:
     """What is kept of a token."""
-    return hashlib.sha256(token.encode()).hexdigest()
+    return hashlib.sha256(token.encode(errors="surrogatepass")).hexdigest()  # HTTP's headers may hold anything
 
 
 def create(

@@ -76,6 +76,7 @@ class Uploads:
         upload = self._uploads.get((principal.namespace, start.upload_id))
         fresh = upload is None
         if upload is None:
+            await self._make_place(principal.namespace)
             upload = self._reserve(principal.namespace, start)
         else:
             _require_resumable(upload, start)
@@ -165,12 +166,20 @@ class Uploads:
         await self._state.database.run("an upload", lambda sql: sql.execute(_DELETE, [upload.folder]), freeing=True)
         del self._uploads[upload.namespace, upload.upload_id]
 
+    async def _make_place(self, namespace: str) -> None:
+        """Drops what was broken off longest ago, if there are as many uploads as there may be: nobody may ever go on with it."""
+        here = [upload for upload in self._uploads.values() if upload.namespace == namespace and not upload.busy]
+        if here and self._count(namespace) >= self._settings.max_uploads:
+            await to_its_end(self._drop(min(here, key=lambda upload: upload.touched)))
+
     def _require_place(self, namespace: str) -> None:
-        most, here = self._settings.max_uploads, [upload for upload in self._uploads.values() if upload.namespace == namespace]
-        if len(here) >= most:
-            kind = BusyError if any(upload.busy for upload in here) else LimitError
-            said = f"there are {len(here)} unfinished uploads, and max_uploads is {most}: finish some, or wait until they expire"
-            raise kind(said, limit="max_uploads", value=len(here) + 1, allowed=most)
+        most, here = self._settings.max_uploads, self._count(namespace)
+        if here >= most:
+            said = f"there are {here} uploads under way, and max_uploads is {most}: come back when some are finished"
+            raise BusyError(said, limit="max_uploads", value=here + 1, allowed=most)
+
+    def _count(self, namespace: str) -> int:
+        return sum(upload.namespace == namespace for upload in self._uploads.values())
 
     def _require_bytes(self, principal: Principal, nbytes: int) -> None:
         """Raises LimitError if a namespace can't have so many bytes more."""

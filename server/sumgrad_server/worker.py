@@ -28,13 +28,15 @@ from sumgrad_engine import native
 from sumgrad_engine.blocks import BLOCK, block_count
 from sumgrad_engine.errors import GraphError, SumgradError
 from sumgrad_engine.ir import Builder, Graph
+from sumgrad_engine.ops.contraction import matmul
 from sumgrad_engine.program import EvaluateProgram, GradientProgram, Layout, backward_all, gradient_layout
+from sumgrad_engine.shapes import size
 from sumgrad_engine.types import Array
 
 from .arena import Arena, attach
 from .channel import Channel
 from .codec import parse_graph
-from .faults import out_of_memory
+from .faults import NoRoomError, no_room, out_of_memory
 from .hardening import harden
 from .pulse import Heart
 from .recent import Recent
@@ -63,6 +65,7 @@ from .tasks import (
 )
 
 Program = TypeVar("Program")
+ELEMENT_OPERATIONS = 8
 KEPT_TASKS = KEPT_VIEWS = 64
 RESERVE_BYTES = 16 << 20
 """More memory than the limit, for what has to be done when that is reached."""
@@ -78,6 +81,15 @@ class Segment:
 
     memory: Memory
     views: dict[int, tuple[tuple[Slot, ...], dict[str, Array]]] = field(default_factory=dict)
+
+
+class Mapped(dict[int, Segment]):
+    """Segments by number. Asking for one that could not be mapped raises what kept it from being."""
+
+    missing: NoRoomError | None = None
+
+    def __missing__(self, segment: int) -> Segment:
+        raise self.missing or KeyError(segment)
 
 
 @dataclass(eq=False)
@@ -141,7 +153,16 @@ def describe(_: Describe, shard: Shard) -> Answer:
     """Checks a graph and says what it takes and gives."""
     graph = shard.read_graph()
     outputs = tuple((name, graph.types[node]) for name, node in graph.outputs.items())
-    return Signature(graph.node_count, _leaves(graph), outputs, _objective(graph)), None
+    return Signature(graph.node_count, _leaves(graph), outputs, _objective(graph), _operations(graph)), None
+
+
+def _operations(graph: Graph) -> int:
+    """Roughly how many operations the outputs of one sample take: products by their length, of everything else an element for some."""
+    found = 0
+    for node, op, operands, _ in graph.rows():
+        if graph.per_sample[node]:
+            found += size(graph.shape(node)) * (2 * graph.shape(operands[0])[-1] if op is matmul else ELEMENT_OPERATIONS)
+    return found
 
 
 def _leaves(graph: Graph) -> Graph:
@@ -210,7 +231,7 @@ class Worker:
     def __init__(self, channel: Channel, settings: Settings) -> None:
         self._channel = channel
         self._settings = settings
-        self._segments: dict[int, Segment] = {}
+        self._segments = Mapped()
         self._tasks: Recent[bytes, Task] = Recent(KEPT_TASKS)
         self._programs: Recent[tuple[Any, ...], Any] = Recent(settings.max_programs)
         self._answers: list[tuple[Done | Failed, Arena | None]] = []
@@ -225,9 +246,13 @@ class Worker:
                 continue
             try:
                 self._map(message, fds)
+            except OSError as error:  # too many open files, or mappings
+                self._segments.missing = no_room(error)
             finally:
                 for fd in fds:
                     os.close(fd)
+            if self._answers and not self._channel.has_more:
+                self._send_answers()
 
     def _map(self, message: Segments, fds: Sequence[int]) -> None:
         for segment in message.forget:
@@ -245,8 +270,10 @@ class Worker:
         except MemoryError:  # even for that there was no room: the front knows the exit code
             os._exit(STARVED)
         self._answers.append((answer, arena))
-        if not self._channel.has_more:
+        if self._segments.missing or not self._channel.has_more:
             self._send_answers()
+        if self._segments.missing:  # the front believes that all is mapped: a new worker begins with nothing
+            os._exit(0)
 
     def _send_answers(self) -> None:
         """Sends what was held back so far: answers to light shards go together."""
@@ -255,9 +282,9 @@ class Worker:
 
     def _computed(self, run: Run) -> tuple[Done | Failed | None, Arena | None]:
         """The answer; None where memory ran out."""
-        shard = self._shard(run)
         began = time.perf_counter()
         try:
+            shard = self._shard(run)
             task = self._task_of(run, shard.memory)
             value, arena = KINDS[type(task)](task, shard)
         except MemoryError:

@@ -94,6 +94,7 @@ def test_tables(arrays: dict[str, Any]) -> None:
     flat = {name: array for name, array in arrays.items() if name != "x"}
     assert_gives(open_source(pd.DataFrame(flat)), flat)
     assert_gives(open_source(pl.DataFrame(flat)), flat)
+    assert_gives(open_source(arrow.table(flat)), flat)
 
 
 def test_batches(arrays: dict[str, Any]) -> None:
@@ -162,9 +163,21 @@ def test_missing_values_are_named_by_row(tmp_path: Path) -> None:
     arrow.parquet.write_table(arrow.table({"x": [1.0] * 70_000 + [None]}), tmp_path / "holes.parquet")
     with pytest.raises(InputError, match=r"'x' has no value in row 70000"):
         read(open_source(tmp_path / "holes.parquet"))
+    holes = arrow.array([[1.0, 2.0], [3.0, None]], arrow.list_(arrow.float64(), 2))
+    arrow.parquet.write_table(arrow.table({"x": holes}), tmp_path / "lists.parquet")
+    with pytest.raises(InputError, match=r"'x' has no value in row 1$"):
+        read(open_source(tmp_path / "lists.parquet"))
     arrow.parquet.write_table(arrow.table({"x": ["text"]}), tmp_path / "text.parquet")
     with pytest.raises(InputError, match="column 'x' holds string"):
         open_source(tmp_path / "text.parquet")
+
+
+@pytest.mark.parametrize("name", ["broken.npz", "broken.parquet"])
+def test_files_that_are_none(tmp_path: Path, name: str) -> None:
+    """A file that is not what its name says is named."""
+    (tmp_path / name).write_bytes(b"nothing of the kind")
+    with pytest.raises(InputError, match=name):
+        open_source(tmp_path / name)
 
 
 def test_python_objects_are_never_read(tmp_path: Path) -> None:

@@ -164,6 +164,17 @@ def test_mistakes_in_the_data_are_raised_as_they_are() -> None:
         upload(Server(), [{"x": [1.0]}, {"x": [[1.0]]}])
 
 
+def test_whatever_a_source_raises_reaches_its_user() -> None:
+    """An error of the user's own function is raised as it is."""
+
+    def batches() -> Iterator[dict[str, Any]]:
+        yield {"x": [1.0]}
+        raise ZeroDivisionError("mine")
+
+    with pytest.raises(ZeroDivisionError, match="mine"):
+        upload(Server(), batches)
+
+
 def test_an_upload_gives_up() -> None:
     """A server that never comes back is an UnavailableError after the last attempt."""
     with pytest.raises(sg.UnavailableError):

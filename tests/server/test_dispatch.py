@@ -156,18 +156,37 @@ def test_waiting_job_is_cancelled_without_a_trace(two: Checked) -> None:
 
 def light(job: int, client: str = "") -> Submit:
     """A job that takes next to no time."""
-    return Submit(job, 1, client, None, light=True)
+    return Submit(job, 1, client, None, light=True, work="known")
+
+
+def warmed(machine: Checked) -> Checked:
+    """The machine when each worker has done some of the work before."""
+    workers = len(machine.begun)
+    machine(*[Submit(-1 - worker, 1, work="known") for worker in range(workers)])
+    machine(*[ShardDone(worker, -1 - worker, 0) for worker in range(workers)], *[Close(-1 - worker) for worker in range(workers)])
+    return machine
 
 
 def test_light_jobs_are_handed_out_in_advance(two: Checked) -> None:
     """Idle workers come first; then light shards line up at the workers that have only such, evenly, and in order."""
+    warmed(two)
     assert two(*[light(job) for job in range(1, 6)]) == [Start(0, 1, 0), Start(1, 2, 0), Start(0, 3, 0), Start(1, 4, 0), Start(0, 5, 0)]
     assert two(ShardDone(0, 1, 0)) == [Finish(1)]
     assert two(ShardDone(0, 5, 0)) == []  # not its turn: no answer to what was asked next
 
 
+def test_light_jobs_line_up_only_where_their_program_is(two: Checked) -> None:
+    """A worker that has yet to prepare a program gets no other shard meanwhile, and a light one no worker that would have to prepare it."""
+    two(Submit(1, 1, work="other"), ShardDone(0, 1, 0), Close(1))
+    assert two(light(2), light(3), light(4)) == [Start(0, 2, 0), Start(1, 3, 0)]
+    assert two(ShardDone(1, 3, 0)) == [Finish(3), Start(1, 4, 0)]
+    assert two(light(5), light(6)) == [Start(1, 5, 0), Start(1, 6, 0)]
+    assert two(Submit(7, 1, light=True, work="unknown")) == []
+
+
 def test_light_jobs_wait_behind_no_heavy_one(two: Checked) -> None:
     """A worker with a heavy shard gets no light ones, and a heavy job is not overtaken by lining up light ones after it."""
+    warmed(two)
     assert two(Submit(1, 2)) == [Start(0, 1, 0), Start(1, 1, 1)]
     assert two(light(2)) == []
     assert two(ShardDone(0, 1, 0)) == [Start(0, 2, 0)]
@@ -180,25 +199,32 @@ def test_no_more_light_shards_than_may_be() -> None:
     """A worker has at most so many light shards."""
     machine = Checked(1)
     machine(WorkerReady(0))
+    warmed(machine)
     started = machine(*[light(job) for job in range(1, 2 * MAX_LIGHT)])
     assert [step.job for step in started if isinstance(step, Start)] == list(range(1, MAX_LIGHT + 1))
     assert machine(ShardDone(0, 1, 0)) == [Finish(1), Start(0, MAX_LIGHT + 1, 0)]
 
 
-def test_only_the_first_light_shard_is_blamed_for_a_death() -> None:
-    """The shards behind the one that a worker died of are done again without a mark; that one fails its job after so many deaths."""
+def test_a_line_of_light_shards_is_not_blamed_as_a_whole() -> None:
+    """When a worker with several dies, each is done again by itself; the one that kills workers then fails its own job."""
     machine = Checked(1)
-    machine(WorkerReady(0), *[light(job) for job in range(1, 4)])
-    for worker in range(MAX_DEATHS - 1):
-        (spawn,) = [step for step in machine(WorkerLost(worker)) if isinstance(step, Spawn)]
-        started = [step.job for step in machine(WorkerReady(spawn.worker)) if isinstance(step, Start)]
-        assert sorted(started) == [1, 2, 3]
-        first = started[0]
-    assert [step for step in machine(WorkerLost(MAX_DEATHS - 1)) if isinstance(step, Fail)] in ([Fail(first, None, MAX_DEATHS)], [])
+    machine(WorkerReady(0))
+    warmed(machine)
+    machine(*[light(job) for job in range(1, 4)])
+    assert machine(WorkerLost(0)) == [Spawn(1)]
+    for worker in range(1, MAX_DEATHS):
+        assert machine(WorkerReady(worker)) == [Start(worker, 1, 0)]
+        assert machine(WorkerLost(worker)) == [Spawn(worker + 1)]
+    assert machine(WorkerReady(MAX_DEATHS)) == [Start(MAX_DEATHS, 1, 0)]
+    assert machine(WorkerLost(MAX_DEATHS)) == [Fail(1, None, MAX_DEATHS), Spawn(MAX_DEATHS + 1)]
+    last = MAX_DEATHS + 1
+    assert machine(WorkerReady(last)) == [Start(last, 2, 0)]
+    assert machine(ShardDone(last, 2, 0)) == [Finish(2), Start(last, 3, 0)]
 
 
 def test_a_closed_light_job_behind_others_waits_for_its_turn(two: Checked) -> None:
     """When its time to stop is over and it is not at work yet, it is told again, and nobody is killed."""
+    warmed(two)
     two(*[light(job) for job in range(1, 4)])
     assert two(Close(3)) == [Interrupt(3)]
     assert two(Overdue(3)) == [Interrupt(3)]
@@ -371,7 +397,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.numbers += 1
         self.owned[self.numbers] = shards
         self.light[self.numbers] = shards == 1
-        self.feed(Submit(self.numbers, shards, light=shards == 1))
+        self.feed(Submit(self.numbers, shards, light=shards == 1, work=shards))
 
     @precondition(lambda self: self.owned)
     @rule(data=st.data())

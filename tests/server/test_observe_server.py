@@ -432,6 +432,8 @@ def test_workers_that_stand_still_before_they_are_ready(support: Any) -> None:
         os.kill(first, signal.SIGKILL)
         support.wait_until(lambda: server.workers() not in ([], [first]), "the successor")
         (second,) = server.workers()
+        # Until its exec it has the front's command line, and the front waits for it.
+        support.wait_until(lambda: "sumgrad_server.worker" in Path(f"/proc/{second}/cmdline").read_text(), "its program")
         os.kill(second, signal.SIGSTOP)
         support.wait_until(lambda: health(server) == NOT_SERVING, "ill health")
         assert metric(server, "sumgrad_serving") == 0

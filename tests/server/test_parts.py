@@ -16,7 +16,7 @@ from sumgrad_engine.errors import GraphError, InputError
 from sumgrad_engine.program import Layout
 from sumgrad_engine.trace import trace
 from sumgrad_server import settings as settings_module
-from sumgrad_server.executor import MAX_ROWS_BYTES, MAX_SHARD_BLOCKS, MAX_SHARDS, objective_layout, shard_blocks
+from sumgrad_server.executor import MAX_ROWS_BYTES, MAX_SHARD_BLOCKS, MAX_SHARDS, MOST_SECONDS, objective_layout, shard_blocks
 from sumgrad_server.graphs import GraphStore, StoredGraph, graph_id
 from sumgrad_server.pool import SharedGraph
 from sumgrad_server.tasks import Packer, Signature
@@ -35,8 +35,15 @@ def test_shards_are_powers_of_two_and_bounded(blocks: int, workers: int, row_byt
 
 @pytest.mark.parametrize(("blocks", "workers", "size"), [(1, 2, 1), (8, 2, 1), (16, 2, 2), (1000, 2, MAX_SHARD_BLOCKS), (1000, 64, 2)])
 def test_every_worker_gets_some_shards(blocks: int, workers: int, size: int) -> None:
-    """Small requests are cut fine enough for all workers, large ones into shards of at most 64 blocks."""
+    """Small requests are cut fine enough for all workers, large ones of which nothing is known into small shards."""
     assert shard_blocks(blocks, workers) == size
+
+
+def test_shards_are_cut_by_time() -> None:
+    """Where a block's time is known, shards take some milliseconds: neither handing them out nor waiting for one takes long."""
+    assert shard_blocks(200_000, 2, block_seconds=5e-6) * 5e-6 == pytest.approx(MOST_SECONDS, rel=0.5)
+    assert shard_blocks(2000, 2, block_seconds=0.01) == 1
+    assert shard_blocks(64, 2, block_seconds=5e-6) == 64  # 0.3 ms in all: not worth cutting
 
 
 @given(st.integers(1, 300), st.integers(1, 8))

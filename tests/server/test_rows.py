@@ -164,6 +164,20 @@ def test_what_a_dataset_lacks_is_named(support: Any, arrays: Any) -> None:
     computed(work)
 
 
+def test_what_a_graph_takes_is_guessed_from_its_shapes(support: Any) -> None:
+    """A wide network is known to take thousands of times what a scalar takes, before anything was measured."""
+    x, w = sg.input("x", shape=(256,)), sg.param("w", np.zeros((256, 256)))
+    wide = sg.Objective(sg.sum(sg.tanh(x @ w)))
+    narrow = sg.Objective(sg.input("x") * sg.param("w", 1.0))
+
+    async def work(executor: ProcessExecutor) -> list[int]:
+        return [(await stored(executor, objective.graph, support)).signature.operations for objective in (wide, narrow)]
+
+    large, small = computed(work)
+    assert 2 * 256 * 256 < large < 4 * 256 * 256
+    assert 0 < small < 100
+
+
 def test_the_same_bytes_as_other_numbers(support: Any) -> None:
     """Two datasets share the file of columns with the same bytes, one of f64 and one of twice as many f32: each has its own sum."""
     numbers = np.random.default_rng(4).normal(size=1024)

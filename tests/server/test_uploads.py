@@ -265,20 +265,27 @@ def test_resuming_with_other_columns_is_refused(support: Any, keeper: Any) -> No
         ("max_columns", 1, [begin(column("a"), column("b"))]),
         ("max_elements", 100, [begin(column(shape=[2**63, 2**63]))]),
         ("max_dataset_bytes", 100, [ONE, chunk(0, 0, bytes(64)), chunk(0, 64, bytes(64))]),
-        ("max_uploads", 1, [begin(column(), upload_id="another")]),
         ("max_datasets", 1, [begin(column(), name="another"), chunk(0, 0, bytes(8)), end(1, hashlib.sha256(bytes(8)).digest())]),
     ],
 )
 def test_limits_are_named(support: Any, flag: str, most: int, messages: Any) -> None:
     """What goes beyond a limit is refused with its name and its value."""
     with support.running("--workers", "1", f"--{flag.replace('_', '-')}", str(most)) as server:
-        if flag == "max_uploads":
-            support.refused(lambda: send(server.client.channel, [ONE]))
         if flag == "max_datasets":
             send(server.client.channel, parts(some_arrays(3)))
         code, details, said = support.refused(lambda: send(server.client.channel, messages))
     assert (code, details["reason"], details["limit"]) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "LIMIT_EXCEEDED", flag)
     assert flag in said
+
+
+def test_uploads_that_broke_off_make_way(support: Any) -> None:
+    """With as many uploads as may be, the one that was broken off longest ago is dropped; those that are being sent are not."""
+    with support.running("--workers", "1", "--max-uploads", "2") as server:
+        for upload_id in ("first", "second", "third"):
+            support.refused(
+                lambda upload_id=upload_id: send(server.client.channel, [begin(column(), upload_id=upload_id), chunk(0, 0, bytes(8))])
+            )
+        assert [received(server, upload_id) for upload_id in ("first", "second", "third")] == [[], [8], [8]]
 
 
 def test_an_upload_that_nobody_resumes_expires(support: Any, tmp_path: Path) -> None:
