@@ -15,6 +15,7 @@ from sumgrad_engine.options import Evaluator, Precision
 from sumgrad_engine.program import Result
 from sumgrad_proto.v1 import service_pb2 as wire
 
+from .calls import Deadline
 from .codec import EncodedGraph
 from .protocol import Arrays, Data, read_result
 from .resident import RowChoice
@@ -60,7 +61,13 @@ class AsyncGradientStream:
         graph, request = await self._service.carry_out(steps)
         await self._service.carry_out(protocol.register(graph, deadline))
         asked = _Asked(graph, request)
-        await self._room.acquire()
+        left = deadline.remaining()
+        if left is not None:
+            asyncio.get_running_loop().call_later(left, _expire, asked.future, deadline)
+        try:
+            await asyncio.wait_for(self._room.acquire(), left)
+        except TimeoutError:
+            raise deadline.exceeded() from None
         if self._line is None or not self._line.send(asked):
             await self.close()
             self._line = _Line(self._service, self._room)
@@ -155,6 +162,10 @@ class _Line:
             _settle(asked.future, await self._service.carry_out(self._service.protocol.answered(asked.graph, asked.request)))
         except SumgradError as error:
             _settle(asked.future, error)
+
+
+def _expire(future: asyncio.Future[Result], deadline: Deadline) -> None:
+    _settle(future, deadline.exceeded())
 
 
 def _settle(future: asyncio.Future[Result], outcome: Result | SumgradError) -> None:

@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -21,6 +21,7 @@ from sumgrad_engine.options import Evaluator, Precision
 from sumgrad_engine.program import Result
 from sumgrad_proto.v1 import service_pb2 as wire
 
+from .calls import Deadline
 from .codec import EncodedGraph
 from .conversation import source_of
 from .errors import CancelledError, NotFoundError, ResourceExhaustedError, ServiceError, UnavailableError
@@ -36,16 +37,34 @@ __all__ = ["GradientStream"]
 WINDOW = 16
 
 
+class Awaited(Future[Result]):
+    """A result that is awaited until a deadline at most: that of the connection."""
+
+    def __init__(self, deadline: Deadline) -> None:
+        super().__init__()
+        self._deadline = deadline
+        self.set_running_or_notify_cancel()  # it is under way, and can't be cancelled by itself
+
+    def result(self, timeout: float | None = None) -> Result:
+        """The result. Raises the errors of a call, DeadlineExceededError, and TimeoutError after `timeout` seconds."""
+        left = None if self.done() else self._deadline.remaining()
+        if left is None or (timeout is not None and timeout <= left):
+            return super().result(timeout)
+        try:
+            return super().result(left)
+        except TimeoutError:
+            if self.done():
+                raise
+            raise self._deadline.exceeded() from None
+
+
 @dataclass(eq=False)
 class Asked:
     """A request on its way, and the future of its result."""
 
     graph: EncodedGraph
     request: wire.GradientRequest
-    future: Future[Result] = field(default_factory=Future)
-
-    def __post_init__(self) -> None:
-        self.future.set_running_or_notify_cancel()  # it is under way, and can't be cancelled by itself
+    future: Awaited
 
 
 def error_in(graph: EncodedGraph, said: wire.StreamError) -> ServiceError:
@@ -94,8 +113,9 @@ class GradientStream:
         )
         graph, request = self._service.carry_out(steps)
         self._service.carry_out(protocol.register(graph, deadline))
-        asked = Asked(graph, request)
-        self._room.acquire()
+        asked = Asked(graph, request, Awaited(deadline))
+        if not self._room.acquire(timeout=deadline.remaining()):
+            raise deadline.exceeded()
         if self._line is None or not self._line.send(asked):
             self._close_line()
             self._line = _Line(self._service, self._room)

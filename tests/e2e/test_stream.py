@@ -93,6 +93,34 @@ def test_killed_workers_cost_a_stream_no_bit(service: sg.Service) -> None:
         assert [bits(future.result()) for future in futures] == [expected(number) for number in range(40)]
 
 
+@pytest.mark.chaos
+def test_the_timeout_of_the_connection_holds_for_streams() -> None:
+    """A server that stands still is a DeadlineExceededError of its futures, blocking and asyncio, and not for ever."""
+    with sg.local(workers=1) as server:
+        assert server.process is not None
+        address, pid = server.process.address, server.process.pid
+
+        async def late() -> None:
+            async with sg.aio.connect(address, timeout=1.0, tls=False) as service:
+                stream = service.stream()
+                future = await stream.value_and_grad(OBJECTIVE, {"w": 0.0}, batch(0))
+                assert (await future).count == 700
+                os.kill(pid, signal.SIGSTOP)
+                with pytest.raises(sg.DeadlineExceededError):
+                    await (await stream.value_and_grad(OBJECTIVE, {"w": 0.0}, batch(0)))
+
+        with sg.connect(address, timeout=1.0, tls=False) as service, service.stream() as stream:
+            assert stream.value_and_grad(OBJECTIVE, {"w": 0.0}, batch(0)).result().count == 700
+            try:
+                os.kill(pid, signal.SIGSTOP)
+                with pytest.raises(sg.DeadlineExceededError):
+                    stream.value_and_grad(OBJECTIVE, {"w": 0.0}, batch(0)).result()
+                os.kill(pid, signal.SIGCONT)
+                asyncio.run(late())
+            finally:
+                os.kill(pid, signal.SIGCONT)
+
+
 def test_giving_up_a_stream(service: sg.Service) -> None:
     """An error in the block ends the stream: what is not answered raises CancelledError, and the connection goes on."""
     futures: list[Any] = []
