@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -173,3 +175,41 @@ def test_long_messages_pass_in_pieces() -> None:
     assert asyncio.run(both()) == program
     here.close()
     there.close()
+
+
+def test_an_end_that_does_not_wait_keeps_what_is_not_taken() -> None:
+    """More than the socket holds is kept, descriptors too, though the sender has closed its own; it goes out when the other end reads."""
+    channel, theirs = Channel.pair()
+    other = Channel(theirs)
+    channel.unblock()
+    arena = Arena(4096)
+    arena.bytes[0] = 7
+    messages: list[Any] = [(bytes(100_000), []) for _ in range(10)]
+    assert not channel.send_all([*messages, ("last", [arena.fd])])
+    arena.close()
+    received: list[Any] = []
+    while len(received) < 11:
+        channel.flush()
+        received += other.receive_available()
+    assert channel.flush()
+    assert [len(message) for message, _ in received[:10]] == [100_000] * 10
+    (fd,) = received[10][1]
+    assert attach(fd, 4096)[0] == 7
+    os.close(fd)
+    channel.close()
+    other.close()
+
+
+def test_a_channel_that_is_closed_leaves_no_descriptors() -> None:
+    """What could not be sent before the end takes its descriptors with it."""
+    before = len(os.listdir("/proc/self/fd"))
+    channel, theirs = Channel.pair()
+    channel.unblock()
+    arena = Arena(4096)
+    assert not channel.send_all([(bytes(1_000_000), []), ("last", [arena.fd])])
+    arena.close()
+    channel.close()
+    theirs.close()
+    del arena
+    gc.collect()
+    assert len(os.listdir("/proc/self/fd")) <= before
