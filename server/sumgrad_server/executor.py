@@ -20,7 +20,8 @@ from sumgrad_engine.types import Array, DType
 from .arena import attach
 from .codec import within
 from .graphs import StoredGraph
-from .pool import Job, Order, Pool, SharedGraph
+from .jobs import Job, Order, SharedGraph
+from .pool import Pool
 from .recent import Recent
 from .resident import ColumnFile, Rows
 from .settings import Settings

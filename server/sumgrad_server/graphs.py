@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from .faults import DamagedError, UnknownGraphError
-from .pool import SharedGraph
+from .jobs import SharedGraph
 from .settings import Settings
 from .store.state import State
 from .tasks import Signature

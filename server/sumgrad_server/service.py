@@ -15,7 +15,7 @@ from .answers import GradientAnswers
 from .executor import Asker, EvaluateCall, Executor, GradientCall
 from .faults import DamagedError, UnknownGraphError
 from .graphs import Graphs, StoredGraph, graph_id
-from .pool import SharedGraph
+from .jobs import SharedGraph
 from .recent import Recent
 from .resident import Datasets, Rows
 from .rpc import Call, Host, RpcHandler

@@ -28,8 +28,8 @@ from sumgrad_server.auth import Principal
 from sumgrad_server.datasets import Column
 from sumgrad_server.faults import DamagedError, NameTakenError, UnknownDatasetError, UnknownGraphError
 from sumgrad_server.graphs import Graphs, StoredGraph, graph_id
+from sumgrad_server.jobs import SharedGraph
 from sumgrad_server.kept import Kept
-from sumgrad_server.pool import SharedGraph
 from sumgrad_server.settings import Settings
 from sumgrad_server.tasks import Signature
 from sumgrad_server.uploads import Start

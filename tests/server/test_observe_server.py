@@ -26,9 +26,9 @@ from aiohttp import web
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sumgrad_proto.v1 import service_pb2 as wire
 from sumgrad_server.graphs import StoredGraph, graph_id
+from sumgrad_server.jobs import SharedGraph
 from sumgrad_server.observe import connections, drawing, drawings
 from sumgrad_server.observe.connections import MOST_CONNECTIONS
-from sumgrad_server.pool import SharedGraph
 from sumgrad_server.tasks import Signature
 from sumgrad_tests.requests import upload
 
