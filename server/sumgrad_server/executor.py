@@ -34,8 +34,8 @@ SHARDS_PER_WORKER = 4
 MAX_SHARD_BLOCKS = 64
 OPERATION_SECONDS = 3e-10
 """What an operation of a graph takes with those of its derivatives, as long as nothing was measured: three of them at 10 GFLOP/s."""
-LEAST_SECONDS, MOST_SECONDS = 0.0005, 0.004
-"""How long a shard should take: handing one out costs 0.1 ms, and while it runs the next request waits."""
+LEAST_SECONDS, MOST_SECONDS = 0.0005, 0.008
+"""How long a shard should take: handing one out costs 0.2 ms, and while it runs the next request waits."""
 LIGHT_SECONDS = 0.0003
 """A job that takes less is light: handing it out takes as long."""
 MAX_SHARDS = 16_384
