@@ -9,7 +9,7 @@ from typing import Literal, Protocol, TypeAlias, get_args
 from .faults import PermissionDeniedError
 
 Scope: TypeAlias = Literal["read", "compute", "admin"]
-"""read: look at graphs, datasets and the server's state; compute: have things computed, upload and delete; admin: everything, of all namespaces."""
+"""read: look at graphs, datasets and the server's state; compute: have things computed, upload and delete; admin: all of it, and the page."""
 
 SCOPES: frozenset[Scope] = frozenset(get_args(Scope))
 DEFAULT_NAMESPACE = "default"
