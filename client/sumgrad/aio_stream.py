@@ -53,13 +53,10 @@ class AsyncGradientStream:
         precision: Precision = "f64",
     ) -> asyncio.Future[Result]:
         """As `AsyncService.value_and_grad`, but what this waits for is room in the window: the result is a future."""
-        protocol = self._service.protocol
-        deadline = protocol._deadline(None)
-        steps = protocol.gradient_request(
-            objective, params, data, rows=rows, wrt=wrt, debug=debug, evaluator=evaluator, precision=precision, deadline=deadline
+        steps = self._service.protocol.registered_request(
+            objective, params, data, rows=rows, wrt=wrt, debug=debug, evaluator=evaluator, precision=precision
         )
-        graph, request = await self._service.carry_out(steps)
-        await self._service.carry_out(protocol.register(graph, deadline))
+        graph, request, deadline = await self._service.carry_out(steps)
         asked = _Asked(graph, request)
         left = deadline.remaining()
         if left is not None:

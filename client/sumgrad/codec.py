@@ -146,6 +146,11 @@ def wire_type(dtype: np.dtype[Any]) -> wire.DType:
     return _WIRE[dtype]
 
 
+def type_name(dtype: np.dtype[Any]) -> str:
+    """The wire's name for one of NumPy's types that it has: f64, f32, i64, i32 or bool."""
+    return wire.DType.Name(_WIRE[dtype]).removeprefix("DTYPE_").lower()
+
+
 def decode_flat(data: bytes) -> NDArray[np.float64]:
     """The float64 numbers of a flat byte string."""
     return np.frombuffer(data, dtype="<f8").astype(np.float64)

@@ -70,19 +70,19 @@ class Conversation:
     ) -> Steps[Answer]:
         """A call that names a graph: registers it if this connection has not, and again if the server has lost it since."""
         try:
-            yield from self.register(graph, deadline)
+            yield from self._register(graph, deadline)
             try:
                 return (yield from self._send(method, send, request, deadline))
             except NotFoundError as error:
                 if error.details.get("reason") == "UNKNOWN_DATASET":
                     raise
                 self._registered.discard(graph.id)
-                yield from self.register(graph, deadline)
+                yield from self._register(graph, deadline)
                 return (yield from self._send(method, send, request, deadline))
         except ServiceError as error:
             raise error.located(source_of(graph.graph, error)) from None
 
-    def register(self, graph: EncodedGraph, deadline: Deadline) -> Steps[None]:
+    def _register(self, graph: EncodedGraph, deadline: Deadline) -> Steps[None]:
         """Registers a graph, unless this connection has."""
         if graph.id in self._registered:
             return

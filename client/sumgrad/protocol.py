@@ -103,6 +103,26 @@ class Protocol(DatasetProtocol):
         yield from self._add_arrays(request, graph.graph, params, data, rows, precision, deadline)
         return graph, request
 
+    def registered_request(
+        self,
+        objective: Objective,
+        params: Arrays,
+        data: Data,
+        *,
+        rows: RowChoice | None,
+        wrt: Iterable[str] | str | None,
+        debug: bool,
+        evaluator: Evaluator,
+        precision: Precision,
+    ) -> Steps[tuple[EncodedGraph, wire.GradientRequest, Deadline]]:
+        """What a stream sends, with its graph registered before, and until when an answer is waited for."""
+        deadline = self._deadline(None)
+        graph, request = yield from self.gradient_request(
+            objective, params, data, rows=rows, wrt=wrt, debug=debug, evaluator=evaluator, precision=precision, deadline=deadline
+        )
+        yield from self._register(graph, deadline)
+        return graph, request, deadline
+
     def answered(self, graph: EncodedGraph, request: wire.GradientRequest) -> Steps[Result]:
         """The result of a request by a call of its own."""
         return read_result((yield from self._with_graph(graph, calls.GRADIENT, unary, request, self._deadline(None))))

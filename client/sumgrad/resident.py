@@ -22,8 +22,6 @@ __all__ = ["Dataset", "DatasetColumn", "RowChoice", "ServerStatus", "WorkerStatu
 RowChoice: TypeAlias = slice | range | Sequence[int] | ArrayLike
 """Samples: a slice, or their indices (negative ones count from the end, repeats count as often as they stand there), or a mask of booleans."""
 
-_NAMES = {np.dtype("<f8"): "f64", np.dtype("<f4"): "f32", np.dtype("<i8"): "i64", np.dtype("<i4"): "i32", np.dtype("?"): "bool"}
-
 
 @dataclass(frozen=True)
 class DatasetColumn:
@@ -124,7 +122,7 @@ def content_id(sample_count: int, columns: Mapping[str, DatasetColumn]) -> str:
     for name in sorted(columns, key=str.encode):
         column = columns[name]
         shape = ",".join(map(str, column.shape))
-        lines.append(f"{name}\t{_NAMES[column.dtype]}\t{shape}\t{column.sha256}\n")
+        lines.append(f"{name}\t{codec.type_name(column.dtype)}\t{shape}\t{column.sha256}\n")
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

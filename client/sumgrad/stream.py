@@ -34,8 +34,6 @@ if TYPE_CHECKING:
 
 __all__ = ["GradientStream"]
 
-WINDOW = 16
-
 
 class Awaited(Future[Result]):
     """A result that is awaited until a deadline at most: that of the connection."""
@@ -106,36 +104,30 @@ class GradientStream:
         precision: Precision = "f64",
     ) -> Future[Result]:
         """As `Service.value_and_grad`, but the result is a future: `result()` waits for it, and raises what the call would."""
-        protocol = self._service.protocol
-        deadline = protocol._deadline(None)
-        steps = protocol.gradient_request(
-            objective, params, data, rows=rows, wrt=wrt, debug=debug, evaluator=evaluator, precision=precision, deadline=deadline
+        steps = self._service.protocol.registered_request(
+            objective, params, data, rows=rows, wrt=wrt, debug=debug, evaluator=evaluator, precision=precision
         )
-        graph, request = self._service.carry_out(steps)
-        self._service.carry_out(protocol.register(graph, deadline))
+        graph, request, deadline = self._service.carry_out(steps)
         asked = Asked(graph, request, Awaited(deadline))
         if not self._room.acquire(timeout=deadline.remaining()):
             raise deadline.exceeded()
         if self._line is None or not self._line.send(asked):
-            self._close_line()
+            self.close()
             self._line = _Line(self._service, self._room)
             self._line.send(asked)
         return asked.future
 
     def close(self) -> None:
         """Waits for all results. Closing twice is fine."""
-        self._close_line()
+        if self._line is not None:
+            self._line.close()
+            self._line = None
 
     def cancel(self) -> None:
         """Gives up what is not answered yet: its futures raise CancelledError, and the server stops working on it."""
         if self._line is not None:
             self._line.cancel()
-        self._close_line()
-
-    def _close_line(self) -> None:
-        if self._line is not None:
-            self._line.close()
-            self._line = None
+        self.close()
 
     def __enter__(self) -> Self:
         return self

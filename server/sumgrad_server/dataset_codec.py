@@ -12,7 +12,7 @@ from sumgrad_proto.v1 import graph_pb2
 from sumgrad_proto.v1 import service_pb2 as wire
 
 from .codec import MAX_RANK, within
-from .datasets import Column, Content, Entry, is_id
+from .datasets import DTYPES, Column, Content, Entry, is_id
 from .settings import Settings
 from .uploads import Start
 
@@ -20,13 +20,7 @@ MAX_NAME_BYTES = 256
 MAX_UPLOAD_ID_BYTES = 128
 DIGEST_BYTES = 32
 
-_DTYPES: dict[int, str] = {
-    graph_pb2.DTYPE_F64: "f64",
-    graph_pb2.DTYPE_F32: "f32",
-    graph_pb2.DTYPE_I64: "i64",
-    graph_pb2.DTYPE_I32: "i32",
-    graph_pb2.DTYPE_BOOL: "bool",
-}
+_DTYPES = {graph_pb2.DType.Value(f"DTYPE_{name.upper()}"): name for name in DTYPES}
 _WIRE = {name: number for number, name in _DTYPES.items()}
 
 

@@ -23,7 +23,7 @@ from .graphs import StoredGraph
 from .jobs import Job, Order, SharedGraph
 from .pool import Pool
 from .recent import Recent
-from .resident import ColumnFile, Rows
+from .resident import ResidentColumn, Rows
 from .settings import Settings
 from .tasks import Backward, Column, Describe, Evaluate, Gradient, Inputs, Packer, Signature, Slot, pickled
 from .threads import unblocking
@@ -180,11 +180,11 @@ class ProcessExecutor:
             yield {slot.name: view for slot, view in zip(plan.slots, job.views, strict=True) if slot in plan.answers}, job.values[0]
 
     def _plan(self, graph: StoredGraph, call: AnyCall, samples: int, size: int, make: Callable[..., Plan]) -> Plan:
-        key = (graph.shared.ref.id, make, getattr(call, "wrt", None), call.options, samples, size, _source(graph.signature, call))
+        key = (graph.shared.ref.id, make, getattr(call, "wrt", None), call.options, samples, size, _source(graph.signature, call.rows))
         return self._plans.get(key, lambda: make(graph.signature, call, samples, size))
 
     def _order(self, graph: StoredGraph, plan: Plan, call: AnyCall, work: tuple[Any, ...], samples: int) -> Order:
-        files = _files(graph.signature, call)
+        files = tuple(column.file for _, column in _columns(graph.signature, call.rows)) if call.rows else ()
         first, asker = call.rows.first if call.rows else 0, call.asker
         write = partial(_write, plan, call)
         light = plan.shards == 1 and self._seconds(work, samples) < LIGHT_SECONDS
@@ -246,17 +246,17 @@ def _plain_count(signature: Signature, call: AnyCall) -> int | None:
     return samples or None
 
 
-def _files(signature: Signature, call: AnyCall) -> tuple[ColumnFile, ...]:
-    """The files of a dataset that workers have to read."""
-    return tuple(call.rows.dataset.columns[leaf.name].file for leaf in signature.leaves.inputs) if call.rows else ()
+def _columns(signature: Signature, rows: Rows) -> list[tuple[str, ResidentColumn]]:
+    """The columns that a graph reads, in the order of its inputs. They are there: `_phantoms` has looked."""
+    return [(leaf.name, rows.dataset.columns[leaf.name]) for leaf in signature.leaves.inputs]
 
 
-def _source(signature: Signature, call: AnyCall) -> tuple[Any, ...] | None:
+def _source(signature: Signature, rows: Rows | None) -> tuple[Any, ...] | None:
     """What tells datasets apart, for a graph. Columns of the same bytes share a file, whatever numbers they stand for."""
-    if call.rows is None:
+    if rows is None:
         return None
-    columns = [call.rows.dataset.columns[leaf.name] for leaf in signature.leaves.inputs]
-    return call.rows.dataset.sample_count, call.rows.indices is not None, *((column.file.id, column.dtype.str) for column in columns)
+    files = [(column.file.id, column.dtype.str) for _, column in _columns(signature, rows)]
+    return rows.dataset.sample_count, rows.indices is not None, *files
 
 
 def _phantoms(signature: Signature, rows: Rows) -> dict[str, Array]:
@@ -266,8 +266,7 @@ def _phantoms(signature: Signature, rows: Rows) -> dict[str, Array]:
         if leaf.name not in columns:
             said = f"the dataset has no column {leaf.name[:80]!r}, which is an input of the graph; it has {sorted(columns)[:20]}"
             raise InputError(said, field=f"dataset.{leaf.name[:80]}")
-    wanted = {leaf.name: columns[leaf.name] for leaf in signature.leaves.inputs}
-    return {name: np.broadcast_to(np.empty((), column.dtype), (rows.count, *column.shape)) for name, column in wanted.items()}
+    return {name: np.broadcast_to(np.empty((), column.dtype), (rows.count, *column.shape)) for name, column in _columns(signature, rows)}
 
 
 def objective_layout(signature: Signature, wrt: Sequence[str] | None) -> Layout:
@@ -339,9 +338,8 @@ def _slots(packer: Packer, signature: Signature, call: AnyCall, samples: int) ->
     if rows is None:
         types = [numpy_type(leaf.dtype, call.options) for leaf in leaves]
         return parameters, Inputs(tuple(packer.slot(leaf.name, (samples, *leaf.shape), of) for leaf, of in zip(leaves, types, strict=True)))
-    found = [(leaf.name, rows.dataset.columns[leaf.name]) for leaf in leaves]
     total = rows.dataset.sample_count
-    columns = tuple(Column(name, column.file.id, (total, *column.shape), column.dtype.str) for name, column in found)
+    columns = tuple(Column(name, column.file.id, (total, *column.shape), column.dtype.str) for name, column in _columns(signature, rows))
     indices = packer.slot("indices", (samples,), np.dtype(np.int64)) if rows.indices is not None else None
     return parameters, Inputs((), columns, indices)
 
