@@ -14,7 +14,7 @@ from sumgrad_engine.blocks import BLOCK, block_count, tree_sum
 from sumgrad_engine.errors import GraphError, InputError
 from sumgrad_engine.layout import Layout, Vector
 from sumgrad_engine.options import DEFAULT, Options
-from sumgrad_engine.program import Result, check_arrays, reduced
+from sumgrad_engine.program import Result, check_arrays, check_parameters, reduced
 from sumgrad_engine.types import Array, DType
 
 from .arena import attach
@@ -25,7 +25,7 @@ from .pool import Pool
 from .recent import Recent
 from .resident import ResidentColumn, Rows
 from .settings import Settings
-from .tasks import Backward, Column, Describe, Evaluate, Gradient, Inputs, Packer, Signature, Slot, pickled
+from .tasks import Backward, Column, Describe, Evaluate, Gradient, Inputs, Packer, Penalty, Signature, Slot, pickled
 from .threads import unblocking
 
 DESCRIBE, BACKWARD = pickled(Describe()), pickled(Backward())
@@ -59,7 +59,10 @@ class Asker:
 
 @dataclass(frozen=True, eq=False)
 class GradientCall:
-    """What a client asks for, of inputs or of rows. `wrt` None means all parameters, `mean` averages over samples instead of summing."""
+    """What a client asks for, of inputs or of rows. `wrt` None means all parameters, `mean` averages over samples instead of summing.
+
+    `apart` leaves the penalty out of the sum: it has its own vector, and whoever asks for that puts them together.
+    """
 
     parameters: Mapping[str, Array]
     inputs: Mapping[str, Array]
@@ -68,6 +71,7 @@ class GradientCall:
     mean: bool = False
     options: Options = DEFAULT
     asker: Asker = Asker()
+    apart: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,12 +87,13 @@ class EvaluateCall:
 
 @dataclass(frozen=True, eq=False)
 class Sum:
-    """The answer to a GradientCall: one vector of value, metrics and gradients."""
+    """The answer to a GradientCall: one vector of value, metrics and gradients. `penalty` is that of the penalty, if it was wanted apart."""
 
     layout: Layout
     vector: Vector
     count: int
     evaluator: str
+    penalty: Vector | None = None
 
     @property
     def result(self) -> Result:
@@ -108,6 +113,9 @@ class Executor(Protocol):
 
     async def gradient(self, graph: StoredGraph, call: GradientCall) -> Sum:
         """Sums value, gradient and metrics over samples."""
+
+    async def penalty(self, graph: StoredGraph, parameters: Mapping[str, Array], options: Options, asker: Asker) -> Vector:
+        """Value and gradient of the penalty alone, of a graph that has one: a vector with the layout of a sum."""
 
     def evaluate(self, graph: StoredGraph, call: EvaluateCall) -> AbstractAsyncContextManager[Columns]:
         """The outputs, each of shape (samples, *output shape); views, good until the context is left. And what evaluated them."""
@@ -162,11 +170,29 @@ class ProcessExecutor:
         job = await self._pool.submit(self._order(graph, plan, call, work, samples))
         try:
             self._learn(work, samples, job)
-            vector = await unblocking(plan.answer_bytes, _combine, job.views[-1], plan.shards, samples, call.mean)
+            vector, penalty = await unblocking(plan.answer_bytes, _combine, job.views[-1], plan.shards, samples, call)
         finally:
             self._pool.close(job)
         assert plan.layout is not None
-        return Sum(plan.layout, vector, samples, job.values[0])
+        return Sum(plan.layout, vector, samples, job.values[0], penalty)
+
+    async def penalty(self, graph: StoredGraph, parameters: Mapping[str, Array], options: Options, asker: Asker) -> Vector:
+        """See Executor."""
+        layout = objective_layout(graph.signature, None)
+        check_parameters(graph.signature.leaves, parameters)
+        packer = Packer()
+        slots = tuple(packer.slot(leaf.name, leaf.shape, leaf.dtype.numpy) for leaf in graph.signature.leaves.parameters)
+        row = packer.slot("row", (layout.width,), DType.FLOAT.numpy)
+
+        def write(views: list[Array]) -> None:
+            for slot, view in zip(slots, views, strict=False):
+                np.copyto(view, parameters[slot.name], casting="same_kind")
+
+        task = pickled(Penalty(options, slots, row))
+        order = Order(graph.shared, task, 1, packer.nbytes, (*slots, row), write, client=asker.client, most=asker.most)
+        async with self._pool.run(order) as job:
+            vector: Vector = job.views[-1].copy()
+            return vector
 
     @asynccontextmanager
     async def evaluate(self, graph: StoredGraph, call: EvaluateCall) -> AsyncIterator[Columns]:
@@ -349,10 +375,13 @@ def numpy_type(dtype: DType, options: Options) -> np.dtype[Any]:
     return np.dtype(np.float32) if dtype is DType.FLOAT and options.precision == "f32" else dtype.numpy
 
 
-def _combine(rows: Array, shards: int, samples: int, mean: bool) -> Vector:
+def _combine(rows: Array, shards: int, samples: int, call: GradientCall) -> tuple[Vector, Vector | None]:
+    """The sum over samples, and the penalty if it is wanted apart."""
     penalty = rows[shards] if len(rows) > shards else None
     total = rows[0].copy() if shards == 1 else tree_sum(list(rows[:shards]))
-    return reduced(total, penalty, samples, mean)
+    if call.apart:
+        return total, None if penalty is None else penalty.copy()
+    return reduced(total, penalty, samples, call.mean), None
 
 
 def _handed_bytes(job: Job) -> tuple[bytes, bytes]:

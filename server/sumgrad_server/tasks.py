@@ -117,6 +117,15 @@ class Gradient:
 
 
 @dataclass(frozen=True)
+class Penalty:
+    """Value and gradient of the penalty alone, laid out as a partial sum."""
+
+    options: Options
+    parameters: tuple[Slot, ...]
+    row: Slot
+
+
+@dataclass(frozen=True)
 class Evaluate:
     """Outputs for each sample: shard k writes those of its samples."""
 
@@ -128,7 +137,7 @@ class Evaluate:
     columns: tuple[Slot, ...]
 
 
-Task: TypeAlias = Describe | Backward | Gradient | Evaluate
+Task: TypeAlias = Describe | Backward | Gradient | Penalty | Evaluate
 
 
 def pickled(task: Task) -> bytes:

@@ -56,6 +56,7 @@ from .tasks import (
     Gradient,
     Inputs,
     Memory,
+    Penalty,
     Ready,
     Run,
     Segments,
@@ -202,6 +203,13 @@ def gradient(task: Gradient, shard: Shard) -> Answer:
     return program.evaluator, None
 
 
+def penalty(task: Penalty, shard: Shard) -> Answer:
+    """The row."""
+    program = shard.program(GradientProgram, None, task.options)
+    task.row.view(shard.memory)[:] = program.penalty(shard.arrays(task.parameters))
+    return program.evaluator, None
+
+
 def evaluate(task: Evaluate, shard: Shard) -> Answer:
     """The outputs of the shard's samples."""
     program = shard.program(EvaluateProgram, task.options)
@@ -221,6 +229,7 @@ KINDS: dict[type[Any], Callable[[Any, Shard], Answer]] = {
     Describe: describe,
     Backward: backward,
     Gradient: gradient,
+    Penalty: penalty,
     Evaluate: evaluate,
 }
 

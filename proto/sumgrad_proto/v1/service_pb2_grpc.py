@@ -94,6 +94,41 @@ class GradientServiceStub(object):
                 request_serializer=sumgrad__proto_dot_v1_dot_service__pb2.GetStatusRequest.SerializeToString,
                 response_deserializer=sumgrad__proto_dot_v1_dot_service__pb2.GetStatusResponse.FromString,
                 _registered_method=True)
+        self.CreateRun = channel.unary_unary(
+                '/sumgrad.v1.GradientService/CreateRun',
+                request_serializer=sumgrad__proto_dot_v1_dot_service__pb2.CreateRunRequest.SerializeToString,
+                response_deserializer=sumgrad__proto_dot_v1_dot_service__pb2.CreateRunResponse.FromString,
+                _registered_method=True)
+        self.JoinRun = channel.unary_unary(
+                '/sumgrad.v1.GradientService/JoinRun',
+                request_serializer=sumgrad__proto_dot_v1_dot_service__pb2.JoinRunRequest.SerializeToString,
+                response_deserializer=sumgrad__proto_dot_v1_dot_service__pb2.JoinRunResponse.FromString,
+                _registered_method=True)
+        self.Step = channel.stream_stream(
+                '/sumgrad.v1.GradientService/Step',
+                request_serializer=sumgrad__proto_dot_v1_dot_service__pb2.StepRequest.SerializeToString,
+                response_deserializer=sumgrad__proto_dot_v1_dot_service__pb2.StepResponse.FromString,
+                _registered_method=True)
+        self.GetRun = channel.unary_unary(
+                '/sumgrad.v1.GradientService/GetRun',
+                request_serializer=sumgrad__proto_dot_v1_dot_service__pb2.GetRunRequest.SerializeToString,
+                response_deserializer=sumgrad__proto_dot_v1_dot_service__pb2.GetRunResponse.FromString,
+                _registered_method=True)
+        self.ListRuns = channel.unary_unary(
+                '/sumgrad.v1.GradientService/ListRuns',
+                request_serializer=sumgrad__proto_dot_v1_dot_service__pb2.ListRunsRequest.SerializeToString,
+                response_deserializer=sumgrad__proto_dot_v1_dot_service__pb2.ListRunsResponse.FromString,
+                _registered_method=True)
+        self.WatchRun = channel.unary_stream(
+                '/sumgrad.v1.GradientService/WatchRun',
+                request_serializer=sumgrad__proto_dot_v1_dot_service__pb2.WatchRunRequest.SerializeToString,
+                response_deserializer=sumgrad__proto_dot_v1_dot_service__pb2.RunProgress.FromString,
+                _registered_method=True)
+        self.StopRun = channel.unary_unary(
+                '/sumgrad.v1.GradientService/StopRun',
+                request_serializer=sumgrad__proto_dot_v1_dot_service__pb2.StopRunRequest.SerializeToString,
+                response_deserializer=sumgrad__proto_dot_v1_dot_service__pb2.StopRunResponse.FromString,
+                _registered_method=True)
 
 
 class GradientServiceServicer(object):
@@ -186,6 +221,63 @@ class GradientServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CreateRun(self, request, context):
+        """A training run: parameters, an optimiser's state and a step number on the server, and members on any number of machines that train them together.
+        A run of this name that was made with the same specification (whatever its parameters are) is returned as it is, so every member may ask for it;
+        one of another specification is ALREADY_EXISTS.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def JoinRun(self, request, context):
+        """Takes a seat in a run, under a name. The seat is kept while the member is heard from within the lease; then Step is where it works.
+        Who joins under a name that has a seat takes it over: the session before ends. Joining a run that goes on takes effect at its next step.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Step(self, request_iterator, context):
+        """The work of one member. The first request attaches the stream to the member's seat. The server then sends a Turn whenever it is this member's turn
+        to contribute: at each step and, if a member was lost before it had contributed, at each new attempt of a step. The member answers each
+        with a Contribution; sending one again counts once. When all members of the attempt have contributed the sum over their samples is made, in the
+        order of the members' numbers, the optimiser steps, the step is on the server's disk, and then the next Turn says what came of it.
+        A contribution to another step or attempt than the current one is answered with an error ABORTED, and the current Turn again.
+        The stream ends with Ended when the run has ended. If it breaks, attach again: nothing is lost by it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetRun(self, request, context):
+        """One run, by name or id. NOT_FOUND if there is none.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListRuns(self, request, context):
+        """The runs of the caller's namespace, by name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchRun(self, request, context):
+        """How a run goes, from now on until it has ended: a message at once and whenever there is something new, ten a second at most.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def StopRun(self, request, context):
+        """Ends a run; what it has come to remains until it is forgotten.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GradientServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -248,6 +340,41 @@ def add_GradientServiceServicer_to_server(servicer, server):
                     servicer.GetStatus,
                     request_deserializer=sumgrad__proto_dot_v1_dot_service__pb2.GetStatusRequest.FromString,
                     response_serializer=sumgrad__proto_dot_v1_dot_service__pb2.GetStatusResponse.SerializeToString,
+            ),
+            'CreateRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.CreateRun,
+                    request_deserializer=sumgrad__proto_dot_v1_dot_service__pb2.CreateRunRequest.FromString,
+                    response_serializer=sumgrad__proto_dot_v1_dot_service__pb2.CreateRunResponse.SerializeToString,
+            ),
+            'JoinRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.JoinRun,
+                    request_deserializer=sumgrad__proto_dot_v1_dot_service__pb2.JoinRunRequest.FromString,
+                    response_serializer=sumgrad__proto_dot_v1_dot_service__pb2.JoinRunResponse.SerializeToString,
+            ),
+            'Step': grpc.stream_stream_rpc_method_handler(
+                    servicer.Step,
+                    request_deserializer=sumgrad__proto_dot_v1_dot_service__pb2.StepRequest.FromString,
+                    response_serializer=sumgrad__proto_dot_v1_dot_service__pb2.StepResponse.SerializeToString,
+            ),
+            'GetRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRun,
+                    request_deserializer=sumgrad__proto_dot_v1_dot_service__pb2.GetRunRequest.FromString,
+                    response_serializer=sumgrad__proto_dot_v1_dot_service__pb2.GetRunResponse.SerializeToString,
+            ),
+            'ListRuns': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListRuns,
+                    request_deserializer=sumgrad__proto_dot_v1_dot_service__pb2.ListRunsRequest.FromString,
+                    response_serializer=sumgrad__proto_dot_v1_dot_service__pb2.ListRunsResponse.SerializeToString,
+            ),
+            'WatchRun': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchRun,
+                    request_deserializer=sumgrad__proto_dot_v1_dot_service__pb2.WatchRunRequest.FromString,
+                    response_serializer=sumgrad__proto_dot_v1_dot_service__pb2.RunProgress.SerializeToString,
+            ),
+            'StopRun': grpc.unary_unary_rpc_method_handler(
+                    servicer.StopRun,
+                    request_deserializer=sumgrad__proto_dot_v1_dot_service__pb2.StopRunRequest.FromString,
+                    response_serializer=sumgrad__proto_dot_v1_dot_service__pb2.StopRunResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -574,6 +701,195 @@ class GradientService(object):
             '/sumgrad.v1.GradientService/GetStatus',
             sumgrad__proto_dot_v1_dot_service__pb2.GetStatusRequest.SerializeToString,
             sumgrad__proto_dot_v1_dot_service__pb2.GetStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CreateRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sumgrad.v1.GradientService/CreateRun',
+            sumgrad__proto_dot_v1_dot_service__pb2.CreateRunRequest.SerializeToString,
+            sumgrad__proto_dot_v1_dot_service__pb2.CreateRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def JoinRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sumgrad.v1.GradientService/JoinRun',
+            sumgrad__proto_dot_v1_dot_service__pb2.JoinRunRequest.SerializeToString,
+            sumgrad__proto_dot_v1_dot_service__pb2.JoinRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Step(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/sumgrad.v1.GradientService/Step',
+            sumgrad__proto_dot_v1_dot_service__pb2.StepRequest.SerializeToString,
+            sumgrad__proto_dot_v1_dot_service__pb2.StepResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sumgrad.v1.GradientService/GetRun',
+            sumgrad__proto_dot_v1_dot_service__pb2.GetRunRequest.SerializeToString,
+            sumgrad__proto_dot_v1_dot_service__pb2.GetRunResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListRuns(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sumgrad.v1.GradientService/ListRuns',
+            sumgrad__proto_dot_v1_dot_service__pb2.ListRunsRequest.SerializeToString,
+            sumgrad__proto_dot_v1_dot_service__pb2.ListRunsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/sumgrad.v1.GradientService/WatchRun',
+            sumgrad__proto_dot_v1_dot_service__pb2.WatchRunRequest.SerializeToString,
+            sumgrad__proto_dot_v1_dot_service__pb2.RunProgress.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def StopRun(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sumgrad.v1.GradientService/StopRun',
+            sumgrad__proto_dot_v1_dot_service__pb2.StopRunRequest.SerializeToString,
+            sumgrad__proto_dot_v1_dot_service__pb2.StopRunResponse.FromString,
             options,
             channel_credentials,
             insecure,
