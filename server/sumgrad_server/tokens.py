@@ -137,7 +137,7 @@ class TokenFile:
         """All entries. Raises TokenFileError."""
         try:
             with open(self.path, encoding="utf-8") as file:
-                self._check_mode(os.fstat(file.fileno()).st_mode)
+                self._check_mode(os.fstat(file.fileno()))
                 return _entries(json.load(file))
         except OSError as error:
             raise TokenFileError(f"can't read {self.path}: {error.strerror}; `sumgrad tokens create` makes it") from error
@@ -146,10 +146,13 @@ class TokenFile:
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise TokenFileError(f"{self.path} is no file of tokens: {error}") from error
 
-    def _check_mode(self, mode: int) -> None:
+    def _check_mode(self, status: os.stat_result) -> None:
+        mode = status.st_mode
         if not stat.S_ISREG(mode):
             raise TokenFileError(f"{self.path} is no file")
-        if mode & 0o077:
+        # Root's file is there for the group that root gave it, as Kubernetes mounts a Secret; the rule that PostgreSQL has for keys.
+        others = 0o037 if status.st_uid == 0 != os.geteuid() else 0o077
+        if mode & others:
             raise TokenFileError(f"{self.path} can be read or written by others (mode {stat.S_IMODE(mode):04o}): chmod 600 {self.path}")
 
     def add(self, entry: Entry) -> None:

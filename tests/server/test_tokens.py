@@ -150,6 +150,31 @@ def test_a_file_for_others_is_refused(path: Path, make: Make, mode: int) -> None
         Tokens(path)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to a group and become somebody else")
+@pytest.mark.parametrize(("mode", "refused"), [(0o440, False), (0o640, False), (0o444, True), (0o460, True)])
+def test_roots_file_may_be_read_by_its_group(path: Path, make: Make, monkeypatch: pytest.MonkeyPatch, mode: int, refused: bool) -> None:
+    """A server that is not root's may go by a file of root's that its group can read, which is how Kubernetes mounts a Secret."""
+    make("one")
+    path.parent.chmod(0o755)
+    os.chown(path, 0, 999)
+    path.chmod(mode)
+    monkeypatch.chdir(path.parent)  # those above it are root's alone
+    with somebody(999), pytest.raises(TokenFileError, match="chmod 600") if refused else contextlib.nullcontext():
+        assert len(TokenFile(path.name).read()) == 1
+
+
+@contextlib.contextmanager
+def somebody(number: int) -> Iterator[None]:
+    """Makes this process that user and group, for as long as the block runs."""
+    os.setegid(number)
+    os.seteuid(number)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(0)
+
+
 def changed(**fields: Any) -> Callable[[dict[str, Any]], None]:
     return lambda content: content["tokens"][0].update(fields)
 
