@@ -73,9 +73,9 @@ class _Plain:
 
 def decode_start(start: wire.UploadStart, settings: Settings) -> Start:
     """What an upload is to become. Raises InputError, LimitError."""
-    _require_name(start.upload_id, "start.upload_id", MAX_UPLOAD_ID_BYTES)
+    require_name(start.upload_id, "start.upload_id", MAX_UPLOAD_ID_BYTES)
     if start.name:
-        _require_name(start.name, "start.name", MAX_NAME_BYTES)
+        require_name(start.name, "start.name", MAX_NAME_BYTES)
     if is_id(start.name):
         raise InputError(
             "start.name has the form of an id, which stands for its content alone: leave it empty to have that", field="start.name"
@@ -89,7 +89,7 @@ def decode_start(start: wire.UploadStart, settings: Settings) -> Start:
 
 
 def _decode_column(column: wire.Column, field: str, settings: Settings) -> Column:
-    _require_name(column.name, f"{field}.name", MAX_NAME_BYTES)
+    require_name(column.name, f"{field}.name", MAX_NAME_BYTES)
     dtype = _DTYPES.get(column.dtype)
     if dtype is None:
         known = ", ".join(graph_pb2.DType.Name(number) for number in _DTYPES)
@@ -117,7 +117,8 @@ def _require_unique(names: Sequence[str]) -> None:
         seen.add(name)
 
 
-def _require_name(name: str, field: str, most: int) -> None:
+def require_name(name: str, field: str, most: int) -> None:
+    """Raises InputError unless a name is 1 to `most` bytes of UTF-8 without control characters."""
     nbytes = len(name.encode())
     if not 1 <= nbytes <= most:
         raise InputError(f"{field} has {nbytes} bytes of UTF-8; 1 to {most} are allowed", field=field)

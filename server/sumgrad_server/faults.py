@@ -5,7 +5,11 @@ SumgradError
 │   └── BusyError             a limit that others use up just now: coming back helps
 ├── UnknownGraphError         no such graph here (any more)
 ├── UnknownDatasetError       no such dataset, or upload, in the caller's namespace
-├── NameTakenError            the name of a dataset stands for another one
+├── NameTakenError            the name of a dataset or a run stands for another one
+├── UnknownRunError           no such run in the caller's namespace
+├── StaleStepError            a contribution to another step, or attempt, than the current one
+├── SupersededError           another process has taken the seat of this member
+├── LeftBehindError           the seat is given up: the lease ran out, or the step waited too long
 ├── DamagedError              bytes that are not what their checksum says
 ├── NoRoomError               the disk is full, or there are too many open files
 ├── UnauthenticatedError      no token, or an unknown one
@@ -62,7 +66,23 @@ class UnknownDatasetError(SumgradError):
 
 
 class NameTakenError(SumgradError):
-    """The name of a dataset stands for another one."""
+    """The name of a dataset or a run stands for another one."""
+
+
+class UnknownRunError(SumgradError):
+    """No such run in the caller's namespace."""
+
+
+class StaleStepError(SumgradError):
+    """A contribution to another step, or attempt, than the current one."""
+
+
+class SupersededError(SumgradError):
+    """Another process has taken the seat of this member."""
+
+
+class LeftBehindError(SumgradError):
+    """The seat is given up: the lease ran out, or the step waited too long."""
 
 
 class DamagedError(SumgradError):

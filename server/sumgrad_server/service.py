@@ -74,11 +74,11 @@ class Service:
 
     async def _known(self, call: Call, name: str) -> StoredGraph | None:
         try:
-            return await self._graph(call, name)
+            return await self.graph(call, name)
         except (UnknownGraphError, DamagedError):
             return None
 
-    async def _graph(self, call: Call, name: str) -> StoredGraph:
+    async def graph(self, call: Call, name: str) -> StoredGraph:
         """A graph that was registered. Never suspends for one in memory. Raises UnknownGraphError, DamagedError."""
         return self._graphs.find(name) or await self._graphs.get(name, lambda shared: self._executor.describe(shared, asker(call)))
 
@@ -87,13 +87,13 @@ class Service:
 
     async def get_graph(self, call: Call, request: wire.GetGraphRequest) -> wire.GetGraphResponse:
         """Returns a graph as it was registered."""
-        shared = (await self._graph(call, request.graph_id)).shared
+        shared = (await self.graph(call, request.graph_id)).shared
         graph, sources = await unblocking(shared.arena.nbytes, shared.ref.split, shared.arena.bytes)
         return wire.GetGraphResponse(request_id=request.request_id, graph=graph, sources=codec.parse(graph_pb2.SourceMap, sources))
 
     async def gradient(self, call: Call, request: wire.GradientRequest) -> wire.GradientResponse:
         """Sums over a minibatch, or over rows of a dataset."""
-        graph = await self._graph(call, request.graph_id)
+        graph = await self.graph(call, request.graph_id)
         found = await self._executor.gradient(graph, await self._gradient_call(call, request))
         call.samples += found.count
         response = self._answers.get(found.layout).response(found.vector)
@@ -126,11 +126,12 @@ class Service:
         wish = (request.evaluator, request.precision, request.debug)
         found = self._wishes.find(wish)
         if found is None:
-            found = self._granted(*wish)
+            found = self.granted(*wish)
             self._wishes.put(wish, found)
         return found
 
-    def _granted(self, evaluator: int, precision: int, debug: bool) -> Options:
+    def granted(self, evaluator: int, precision: int, debug: bool) -> Options:
+        """What the wire's wishes mean, if this server allows them. Raises InputError."""
         if evaluator not in wire.Evaluator.values():
             raise InputError(f"evaluator {evaluator} is not one that this server has", field="evaluator")
         if precision not in _PRECISIONS:
@@ -151,7 +152,7 @@ class Service:
 
     async def evaluate(self, call: Call, request: wire.EvaluateRequest) -> None:
         """Streams outputs for each sample."""
-        graph = await self._graph(call, request.graph_id)
+        graph = await self.graph(call, request.graph_id)
         options = self._options(request)
         parameters, inputs = await self._arrays(request)
         rows = await self._rows(call, request)

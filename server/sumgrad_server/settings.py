@@ -96,6 +96,14 @@ class Settings:
     """Unfinished uploads of one namespace."""
     upload_expiry_seconds: float = 86_400.0
     """After how long an upload that was broken off is dropped."""
+    max_runs: int = 1000
+    """Training runs of one namespace; those that have ended make way, the oldest first."""
+    max_run_members: int = 1024
+    """Members of one training run that have a seat at a time."""
+    max_run_parameters: int = 1 << 25
+    """Numbers that one training run trains."""
+    max_run_history: int = 10_000
+    """Steps of a training run whose lines in the ledger are kept."""
     max_shared_bytes: int = field(default_factory=lambda: max(GIB, memory_bytes() // 3))
     """Shared memory of all requests that wait or run, and of what is kept for the next ones."""
     max_worker_bytes: int = field(default_factory=lambda: max(GIB, memory_bytes() // 2 // cores()))

@@ -72,7 +72,7 @@ class StreamMethods:
         except Exception as error:  # noqa: BLE001 - the status table has a row for the rest
             refusal = status.refusal(error, request_id, self._settings.retry_seconds)
             code, said = refusal.code, refusal.message
-            return wire.GradientStreamResponse(error=_error(refusal, request_id))
+            return wire.GradientStreamResponse(error=stream_error(refusal, request_id))
         finally:
             call.host.observer.call_ended(call.part(PART, request_id, code, time.monotonic() - began, said, samples))
 
@@ -82,7 +82,8 @@ class StreamMethods:
         return await self._gradient(call, request)
 
 
-def _error(refusal: status.Refusal, request_id: str) -> wire.StreamError:
+def stream_error(refusal: status.Refusal, request_id: str) -> wire.StreamError:
+    """An error within a stream, which goes on."""
     details = refusal.status.SerializeToString()
     return wire.StreamError(code=refusal.code.value[0], message=refusal.message, details=details, request_id=request_id)
 
