@@ -1,173 +1,18 @@
-"""Optimisers on dictionaries of arrays: `params = optimizer.step(params, grads)`.
+"""Optimisers on dictionaries of arrays: `params = optimizer.step(params, grads)`; and schedules of learning rates.
 
-They are functional in the parameters (nothing is changed in place, a new dictionary comes back) and keep their own state, by
-parameter name, between steps. A learning rate is a number or a schedule: a function of the step number, which counts from 0.
+They are the engine's, which a server's training runs use too: the same steps, to the bit, wherever they are made.
 """
 
-from __future__ import annotations
+from sumgrad_engine.optim import (
+    SGD,
+    Adam,
+    AdamW,
+    CosineDecay,
+    ExponentialDecay,
+    LinearDecay,
+    Optimizer,
+    Schedule,
+    StepDecay,
+)
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from typing import ClassVar, TypeAlias
-
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
-
-__all__ = ["SGD", "Adam", "AdamW", "Optimizer"]
-
-FloatArray: TypeAlias = NDArray[np.float64]
-LearningRate: TypeAlias = float | Callable[[int], float]
-MANY = 64
-"""So many scalars are updated as one array."""
-
-
-class Optimizer(ABC):
-    """What all optimisers share: the step count, the learning rate and the walk over the parameters."""
-
-    elementwise: ClassVar[bool] = False
-    """Whether `update` treats every element alike, whatever its name: then many scalars may be updated as one array."""
-
-    def __init__(self, learning_rate: LearningRate) -> None:
-        self.learning_rate = learning_rate
-        self.steps = 0
-        self._together: tuple[str, ...] = ()
-
-    def step(self, params: Mapping[str, ArrayLike], grads: Mapping[str, ArrayLike]) -> dict[str, FloatArray]:
-        """New parameters, one step down the gradient.
-
-        Each gradient has the shape of its parameter, or a ValueError names the parameter. A parameter without a gradient is passed
-        on as it is; a gradient without a parameter is a KeyError.
-        """
-        unknown = sorted(set(grads) - set(params))
-        if unknown:
-            raise KeyError(f"gradients of parameters that were not given: {', '.join(unknown)}")
-        rate = self.learning_rate(self.steps) if callable(self.learning_rate) else self.learning_rate
-        self.steps += 1
-        found = self._stepped_together(params, grads, rate)
-        for name, value in params.items():
-            if name not in found:
-                found[name] = self._stepped(name, value, grads.get(name), rate)
-        return found if len(self._together) in (0, len(params)) else {name: found[name] for name in params}
-
-    def _stepped_together(self, params: Mapping[str, ArrayLike], grads: Mapping[str, ArrayLike], rate: float) -> dict[str, FloatArray]:
-        """Scalars, if there are many, as one array: a network may be written in a hundred thousand of them."""
-        if self.steps == 1 and self.elementwise:
-            scalars = tuple(name for name, value in params.items() if name in grads and np.shape(value) == ())
-            self._together = scalars if len(scalars) >= MANY else ()
-        names = self._together
-        if not names:
-            return {}
-        try:
-            values, slopes = (np.fromiter(map(float, [of[name] for name in names]), np.float64, len(names)) for of in (params, grads))  # type: ignore[arg-type]
-        except KeyError as error:
-            raise ValueError(
-                f"this optimiser keeps the state of {len(names)} scalars together: each step needs the gradients that the first one had, and {error} is missing"
-            ) from None
-        stepped = np.asarray(self.update("scalars", values, slopes, rate))
-        return {name: stepped[k, ...] for k, name in enumerate(names)}
-
-    def _stepped(self, name: str, value: ArrayLike, grad: ArrayLike | None, rate: float) -> FloatArray:
-        param = np.array(value, dtype=np.float64)
-        if grad is None:
-            return param
-        gradient = np.asarray(grad, dtype=np.float64)
-        if gradient.shape != param.shape:
-            raise ValueError(f"the gradient of {name!r} has shape {gradient.shape}, the parameter {param.shape}")
-        return np.asarray(self.update(name, param, gradient, rate))
-
-    @abstractmethod
-    def update(self, name: str, param: FloatArray, grad: FloatArray, rate: float) -> FloatArray:
-        """The new value of one parameter. `self.steps` is the number of this step, counted from 1."""
-
-
-class SGD(Optimizer):
-    """Gradient descent, with momentum if asked for.
-
-    With gradient g (plus weight_decay * p), momentum m and rate r, the velocity is v = m v + g, begun at v = g, and
-    p = p - r v, or with Nesterov's form p = p - r (g + m v): Sutskever et al., "On the importance of initialization and momentum in
-    deep learning" (2013), in the arrangement that PyTorch's SGD uses.
-    """
-
-    elementwise = True
-
-    def __init__(self, learning_rate: LearningRate, *, momentum: float = 0.0, nesterov: bool = False, weight_decay: float = 0.0) -> None:
-        super().__init__(learning_rate)
-        if nesterov and momentum <= 0.0:
-            raise ValueError("nesterov needs a momentum above 0")
-        self.momentum = momentum
-        self.nesterov = nesterov
-        self.weight_decay = weight_decay
-        self._velocity: dict[str, FloatArray] = {}
-
-    def update(self, name: str, param: FloatArray, grad: FloatArray, rate: float) -> FloatArray:
-        """The parameter less r v, as the class describes."""
-        if self.weight_decay:
-            grad = grad + self.weight_decay * param
-        if not self.momentum:
-            return param - rate * grad
-        last = self._velocity.get(name)
-        velocity = grad if last is None else self.momentum * last + grad
-        self._velocity[name] = velocity
-        return param - rate * (grad + self.momentum * velocity if self.nesterov else velocity)
-
-
-class Adam(Optimizer):
-    """Adam: Kingma and Ba, "Adam: A Method for Stochastic Optimization" (2015), algorithm 1.
-
-    With gradient g (plus weight_decay * p) at step t: m = b1 m + (1 - b1) g and s = b2 s + (1 - b2) g^2, both begun at 0, and
-    p = p - r (m / (1 - b1^t)) / (sqrt(s / (1 - b2^t)) + epsilon).
-    """
-
-    elementwise = True
-
-    def __init__(
-        self,
-        learning_rate: LearningRate = 1e-3,
-        *,
-        betas: tuple[float, float] = (0.9, 0.999),
-        epsilon: float = 1e-8,
-        weight_decay: float = 0.0,
-    ) -> None:
-        super().__init__(learning_rate)
-        if not all(0.0 <= beta < 1.0 for beta in betas):
-            raise ValueError(f"betas must lie in [0, 1), not {betas}")
-        self.betas = betas
-        self.epsilon = epsilon
-        self.weight_decay = weight_decay
-        self._moments: dict[str, tuple[FloatArray, FloatArray]] = {}
-
-    def update(self, name: str, param: FloatArray, grad: FloatArray, rate: float) -> FloatArray:
-        """One step of algorithm 1, with L2 decay in the gradient."""
-        return param - rate * self._direction(name, grad + self.weight_decay * param if self.weight_decay else grad)
-
-    def _direction(self, name: str, grad: FloatArray) -> FloatArray:
-        first_beta, second_beta = self.betas
-        zero = np.zeros_like(grad)
-        first, second = self._moments.get(name, (zero, zero))
-        first = first_beta * first + (1.0 - first_beta) * grad
-        second = second_beta * second + (1.0 - second_beta) * grad * grad
-        self._moments[name] = (first, second)
-        mean = first / (1.0 - first_beta**self.steps)
-        spread = np.sqrt(second / (1.0 - second_beta**self.steps))
-        return np.asarray(mean / (spread + self.epsilon))
-
-
-class AdamW(Adam):
-    """Adam with decoupled weight decay: Loshchilov and Hutter, "Decoupled Weight Decay Regularization" (2019), algorithm 2.
-
-    The decay p = p - r weight_decay p stands beside Adam's step and does not enter its moments (PyTorch's scaling: r is the rate).
-    """
-
-    def __init__(
-        self,
-        learning_rate: LearningRate = 1e-3,
-        *,
-        betas: tuple[float, float] = (0.9, 0.999),
-        epsilon: float = 1e-8,
-        weight_decay: float = 1e-2,
-    ) -> None:
-        super().__init__(learning_rate, betas=betas, epsilon=epsilon, weight_decay=weight_decay)
-
-    def update(self, name: str, param: FloatArray, grad: FloatArray, rate: float) -> FloatArray:
-        """Decay, then Adam's step of the bare gradient."""
-        return param - rate * self.weight_decay * param - rate * self._direction(name, grad)
+__all__ = ["SGD", "Adam", "AdamW", "CosineDecay", "ExponentialDecay", "LinearDecay", "Optimizer", "Schedule", "StepDecay"]
