@@ -29,6 +29,9 @@ from .observe.observation import Observation
 from .observe.view import Stores, View
 from .pool import Pool
 from .rpc import Activity, Host
+from .runs.contributions import Contributions
+from .runs.methods import RunMethods
+from .runs.stepping import StepMethod
 from .security import Security
 from .settings import Settings
 from .status_method import StatusMethod
@@ -170,6 +173,7 @@ class App:
         self._draining.set()
         self._pool.drain()
         self._view.draining = True
+        await self._kept.runs.drain()
         await self._health.enter_graceful_shutdown()
         await self._idle_within(self._settings.grace)
         self._pool.abort()
@@ -187,6 +191,9 @@ class App:
         handlers = methods.handlers(self._host) | StatusMethod(self._view).handlers(self._host)
         handlers |= StreamMethods(self._settings, methods.gradient, self._draining).handlers(self._host)
         handlers |= DatasetMethods(self._settings, kept.datasets, kept.uploads).handlers(self._host)
+        handlers |= RunMethods(self._settings, kept.runs, methods.graph, methods.granted).handlers(self._host)
+        contributions = Contributions(self._settings, self._executor, methods.graph, kept.datasets, methods.granted)
+        handlers |= StepMethod(self._settings, kept.runs, contributions).handlers(self._host)
         server.add_generic_rpc_handlers(
             (
                 Gate(service.NAME, handlers, self._host),

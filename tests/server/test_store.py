@@ -52,7 +52,7 @@ def test_a_new_directory_is_its_owners_alone(tmp_path: Path) -> None:
     with_state(tmp_path / "there", nothing)
     for path in (tmp_path / "new" / "state", tmp_path / "there"):
         assert path.stat().st_mode & 0o777 == 0o700
-        assert {entry.name for entry in path.iterdir()} == {"lock", "state.sqlite3", "reserve", "columns", "uploads"}
+        assert {entry.name for entry in path.iterdir()} == {"lock", "state.sqlite3", "reserve", "columns", "uploads", "runs"}
 
 
 def test_one_server_at_a_time(tmp_path: Path) -> None:

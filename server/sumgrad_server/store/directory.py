@@ -4,6 +4,7 @@ lock            held while a server runs
 state.sqlite3   graphs, datasets, unfinished uploads
 columns/        a column a file, named by the SHA-256 of its bytes
 uploads/        what has come of unfinished uploads: a folder each
+runs/           the journal and the snapshots of training runs
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from .database import StateError
 
-DATABASE, COLUMNS, UPLOADS = "state.sqlite3", "columns", "uploads"
+DATABASE, COLUMNS, UPLOADS, RUNS = "state.sqlite3", "columns", "uploads", "runs"
 _LOCK = "lock"
 _HARMLESS = frozenset({_LOCK, "lost+found"})
 """What a directory may hold that is to become a state directory."""
@@ -37,7 +38,7 @@ class Directory:
 
     def make_folders(self) -> None:
         """Makes the folders, once the database is there: a directory with folders but without database is not taken for a new one."""
-        for name in (COLUMNS, UPLOADS):
+        for name in (COLUMNS, UPLOADS, RUNS):
             (self.path / name).mkdir(mode=0o700, exist_ok=True)
         sync_folder(self.path)
 

@@ -1,0 +1,225 @@
+"""What a run has come to: all of it that outlives the server.
+
+It changes by records alone, in the order of the journal, when they are written as when they are read again: so a run that is resumed is, to the bit, the run
+that was interrupted.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from sumgrad_engine.layout import Layout, Vector
+from sumgrad_engine.optim import Optimizer
+from sumgrad_engine.shapes import size
+from sumgrad_engine.types import Array, Shape
+from sumgrad_proto.v1 import service_pb2 as wire
+
+from ..faults import DamagedError
+from . import records
+from .machine import UNBEGUN, Machine, Rules, Seat, State
+from .records import Began, GaveUp, Joined, Over, Parts, Record, Stepped
+from .specification import optimizer_of, rules_of
+
+
+@dataclass(frozen=True, eq=False)
+class Made:
+    """How a run was made."""
+
+    id: str
+    namespace: str
+    name: str
+    specification: wire.RunSpecification
+    layout: Layout
+    created: int  # in seconds since 1970-01-01 UTC
+
+    @property
+    def rules(self) -> Rules:
+        """What members agreed on."""
+        return rules_of(self.specification)
+
+
+@dataclass
+class Tally:
+    """What a member has contributed to committed steps."""
+
+    steps: int = 0
+    samples: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """The ledger's line of one committed step. `sums` are its value and metrics."""
+
+    step: int
+    attempt: int
+    members: tuple[int, ...]
+    samples: tuple[int, ...]
+    seconds: float
+    sums: Vector
+
+
+@dataclass(eq=False)
+class Book:
+    """Everything about a run but who is there just now.
+
+    `vector` holds the parameters, one after the other; `views` are its parts by name. Where members update the parameters, it holds those at which the
+    last step was made, and `gradient` what came of it.
+    """
+
+    made: Made
+    vector: Vector
+    ledger: deque[Line]
+    optimizer: Optimizer | None
+    state: State = "waiting"
+    step: int = 0
+    attempt: int = UNBEGUN
+    members: tuple[int, ...] = ()
+    names: list[str] = field(default_factory=list)  # by number
+    tallies: list[Tally] = field(default_factory=list)  # by number
+    sessions: dict[int, str] = field(default_factory=dict)  # of those that have seats
+    samples: int = 0
+    gradient: Vector | None = None
+
+    @classmethod
+    def new(cls, made: Made, vector: Vector, kept: int) -> Book:
+        """That of a new run; the ledger keeps the last `kept` steps."""
+        return cls(made, vector, deque(maxlen=kept), optimizer_of(made.specification))
+
+    @property
+    def views(self) -> dict[str, Array]:
+        """The parameters by name; they change with each step."""
+        return split(self.vector, self.made.layout.grads)
+
+    def apply(self, record: Record) -> None:
+        """What follows from a record."""
+        match record:
+            case Joined(number, name, session):
+                self._seat(number, name, session)
+            case GaveUp(number):
+                self.sessions.pop(number, None)
+            case Began(step, attempt, members):
+                self._require_step(step)
+                self.attempt, self.members = attempt, members
+                self.state = "running" if members else "waiting"
+            case Stepped():
+                self._step(record)
+            case Over(state):
+                self.state, self.members = state, ()
+
+    def machine(self, now: float) -> Machine:
+        """The state machine of this run as it is, every lease beginning now."""
+        seats = {number: Seat(self.names[number], session, now) for number, session in self.sessions.items()}
+        names = {name: number for number, name in enumerate(self.names)}
+        return Machine(self.made.rules, self.state, self.step, self.attempt, self.members, seats, names)
+
+    def _seat(self, number: int, name: str, session: str) -> None:
+        if number == len(self.names):
+            self.names.append(name)
+            self.tallies.append(Tally())
+        elif number > len(self.names) or self.names[number] != name:
+            raise DamagedError(f"the journal of run {self.made.id} seats {name!r} as number {number}, which it is not")
+        self.sessions[number] = session
+
+    def _require_step(self, step: int) -> None:
+        if step != self.step:
+            raise DamagedError(f"the journal of run {self.made.id} goes on with step {step}, where {self.step} is next")
+
+    def _step(self, record: Stepped) -> None:
+        self._require_step(record.step)
+        start = len(record.vector) - len(self.vector)
+        gradient = record.vector[start:]
+        if record.at is not None:
+            self.vector[:] = record.at
+        if self.optimizer is not None:
+            self.vector[:] = self.optimizer.step_vector(self.vector, gradient)
+        else:
+            self.gradient = gradient
+        sums = record.vector[:start].copy()
+        self.ledger.append(Line(record.step, record.attempt, record.members, record.samples, record.seconds, sums))
+        self._count(record.members, record.samples)
+        self.step = record.step + 1
+        self.attempt, self.members = (0 if record.next_members else UNBEGUN), record.next_members
+        self.state = "running" if self.members else "waiting"
+        if self.step == self.made.rules.max_steps:
+            self.state = "finished"
+
+    def _count(self, members: Sequence[int], samples: Sequence[int]) -> None:
+        for number, count in zip(members, samples, strict=True):
+            self.tallies[number].steps += 1
+            self.tallies[number].samples += count
+            self.samples += count
+
+    def snapshot(self) -> Parts:
+        """All of it as bytes."""
+        made = self.made
+        lines = list(self.ledger)
+        header = {
+            "id": made.id,
+            "namespace": made.namespace,
+            "name": made.name,
+            "created": made.created,
+            "specification": made.specification.SerializeToString().hex(),
+            "metrics": made.layout.metrics,
+            "parameters": made.layout.grads,
+            "now": [self.state, self.step, self.attempt, self.members, self.samples],
+            "members": [(name, tally.steps, tally.samples) for name, tally in zip(self.names, self.tallies, strict=True)],
+            "sessions": list(self.sessions.items()),
+            "lines": [(line.step, line.attempt, line.members, line.samples, line.seconds) for line in lines],
+        }
+        arrays: dict[str, Array] = {"vector": self.vector}
+        if self.gradient is not None:
+            arrays["gradient"] = self.gradient
+        if lines:
+            arrays["sums"] = np.concatenate([line.sums for line in lines])
+        if self.optimizer is not None:
+            arrays |= {f"optimizer.{name}": array for name, array in self.optimizer.state().items()}
+        return records.pack(header, arrays)
+
+    @classmethod
+    def restored(cls, data: bytes, kept: int) -> Book:
+        """What a snapshot holds. Raises DamagedError."""
+        header, arrays = records.unpack(data)
+        try:
+            return _restored(header, arrays, kept)
+        except (KeyError, ValueError, TypeError) as error:
+            raise DamagedError(f"a snapshot of a run can't be read: {error!r}") from error
+
+
+def _restored(header: Mapping[str, Any], arrays: Mapping[str, Array], kept: int) -> Book:
+    specification = wire.RunSpecification.FromString(bytes.fromhex(header["specification"]))
+    layout = Layout(_entries(header["metrics"]), _entries(header["parameters"]))
+    made = Made(header["id"], header["namespace"], header["name"], specification, layout, header["created"])
+    book = Book.new(made, arrays["vector"], kept)
+    book.state, book.step, book.attempt, members, book.samples = header["now"]
+    book.members = tuple(members)
+    book.names = [name for name, _, _ in header["members"]]
+    book.tallies = [Tally(steps, samples) for _, steps, samples in header["members"]]
+    book.sessions = dict(header["sessions"])
+    book.gradient = arrays.get("gradient")
+    width = layout.width - len(book.vector)
+    for position, (step, attempt, numbers, samples, seconds) in enumerate(header["lines"]):
+        sums = arrays["sums"][position * width : (position + 1) * width]
+        book.ledger.append(Line(step, attempt, tuple(numbers), tuple(samples), seconds, sums))
+    if book.optimizer is not None:
+        prefix = "optimizer."
+        book.optimizer.restore({name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)})
+    return book
+
+
+def _entries(listed: Sequence[tuple[str, Sequence[int]]]) -> tuple[tuple[str, Shape], ...]:
+    return tuple((name, tuple(shape)) for name, shape in listed)
+
+
+def split(vector: Vector, entries: Sequence[tuple[str, Shape]]) -> dict[str, Array]:
+    """The arrays that lie one after another in a flat vector, as views."""
+    found: dict[str, Array] = {}
+    start = 0
+    for name, shape in entries:
+        stop = start + size(shape)
+        found[name] = vector[start:stop].reshape(shape)
+        start = stop
+    return found

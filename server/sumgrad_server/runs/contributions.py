@@ -1,0 +1,120 @@
+"""What members contribute: sums over their samples, computed by the executor or by the members themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+
+import numpy as np
+from sumgrad_engine.errors import InputError
+from sumgrad_engine.layout import Vector
+from sumgrad_engine.options import Options
+from sumgrad_engine.types import Array
+from sumgrad_proto.v1 import service_pb2 as wire
+
+from .. import codec
+from ..executor import Asker, Executor, GradientCall
+from ..graphs import StoredGraph
+from ..resident import Datasets, Rows
+from ..rpc import Call
+from ..settings import Settings
+from ..threads import unblocking
+from .book import split
+from .messages import vector_of
+from .run import Part, Run
+
+FindGraph = Callable[[Call, str], Awaitable[StoredGraph]]
+Grant = Callable[[int, int, bool], Options]
+"""What evaluates: from the wire's evaluator, precision and debug, if this server allows it. Raises InputError."""
+
+
+class Contributions:
+    """Makes the sum of each."""
+
+    def __init__(self, settings: Settings, executor: Executor, find_graph: FindGraph, datasets: Datasets, grant: Grant) -> None:
+        self._settings, self._executor = settings, executor
+        self._find_graph, self._datasets, self._grant = find_graph, datasets, grant
+
+    async def part(self, call: Call, asker: Asker, run: Run, contribution: wire.Contribution, first: bool) -> Part:
+        """The sum of a contribution; that of the first member comes with the penalty. Raises InputError and what the executor raises."""
+        views = self._parameters(run, contribution)
+        kind = contribution.WhichOneof("part")
+        if kind == "gradient":
+            vector = own_vector(run, contribution.gradient, self._settings)
+            return Part(vector, contribution.gradient.sample_count, await self._penalty(call, asker, run, views) if first else None)
+        if kind == "nothing":
+            vector = np.zeros(run.book.made.layout.width)
+            return Part(vector, 0, await self._penalty(call, asker, run, views) if first else None)
+        if kind is None:
+            raise InputError("a contribution has a minibatch, rows, a gradient or nothing", field="contribution.part")
+        return await self._summed(call, asker, run, contribution, views)
+
+    async def _summed(self, call: Call, asker: Asker, run: Run, contribution: wire.Contribution, views: Mapping[str, Array]) -> Part:
+        specification = run.book.made.specification
+        if not specification.graph_id:
+            raise InputError("this run has no graph: members send gradients that they have computed", field="contribution")
+        graph = await self._find_graph(call, specification.graph_id)
+        inputs, rows = await self._samples(call, contribution)
+        options = self._grant(specification.evaluator, specification.precision, False)
+        found = await self._executor.gradient(graph, GradientCall(views, inputs, rows, None, False, options, asker, apart=True))
+        return Part(found.vector, found.count, found.penalty)
+
+    async def _samples(self, call: Call, contribution: wire.Contribution) -> tuple[Mapping[str, Array], Rows | None]:
+        if contribution.WhichOneof("part") == "minibatch":
+            nbytes, given = contribution.ByteSize(), contribution.minibatch.inputs
+            return await unblocking(nbytes, codec.decode_arrays, given, "contribution.minibatch.inputs", self._settings), None
+        wanted = contribution.rows
+        dataset = await self._datasets.open(call.principal.namespace, wanted.dataset)
+        return {}, await unblocking(len(wanted.rows.indices.data), codec.decode_rows, wanted.rows, dataset)
+
+    async def _penalty(self, call: Call, asker: Asker, run: Run, views: Mapping[str, Array]) -> Vector | None:
+        specification = run.book.made.specification
+        if not specification.graph_id:
+            return None
+        graph = await self._find_graph(call, specification.graph_id)
+        if not graph.signature.has_penalty:
+            return None
+        options = self._grant(specification.evaluator, specification.precision, False)
+        return await self._executor.penalty(graph, views, options, asker)
+
+    def _parameters(self, run: Run, contribution: wire.Contribution) -> Mapping[str, Array]:
+        """Those at which the sum is to be made: the run's or, if members update them, those that all of them send."""
+        given = contribution.parameters
+        if run.book.optimizer is not None:
+            if given:
+                raise InputError("this run updates the parameters itself: send none", field="contribution.parameters")
+            return run.views
+        if not given:
+            return split(run.book.vector if run.at is None else run.at, run.book.made.layout.grads)
+        vector = vector_of(given, len(run.book.vector))
+        if vector is None:
+            said = f"parameters are {len(given)} bytes; this run has {len(run.book.vector)} numbers of 8 bytes"
+            raise InputError(said, field="contribution.parameters")
+        if run.at is None:
+            run.at = vector
+        elif run.at.tobytes() != given:
+            raise InputError(
+                "these are not the parameters that another member has sent for this step: members must update them in the same way, "
+                "from the same ones (Turn.parameters and Turn.committed)",
+                field="contribution.parameters",
+            )
+        return split(vector, run.book.made.layout.grads)
+
+
+def own_vector(run: Run, gradient: wire.OwnGradient, settings: Settings) -> Vector:
+    """A gradient that a member has computed, laid out as a sum. Raises InputError, LimitError."""
+    layout, length = run.book.made.layout, len(run.book.vector)
+    field = "contribution.gradient"
+    slopes = vector_of(gradient.gradient, length)
+    if slopes is None:
+        said = f"the gradient has {len(gradient.gradient)} bytes; this run has {length} numbers of 8 bytes"
+        raise InputError(said, field=f"{field}.gradient")
+    metrics = codec.decode_arrays(gradient.metrics, f"{field}.metrics", settings)
+    wanted = dict(layout.metrics)
+    if {name: array.shape for name, array in metrics.items()} != wanted:
+        raise InputError(f"the metrics are {sorted(metrics)}; this run has {wanted}", field=f"{field}.metrics")
+    vector = np.empty(layout.width)
+    vector[0] = gradient.value
+    vector[layout.width - length :] = slopes
+    for name, place in split(vector[1:], layout.metrics).items():
+        place[...] = metrics[name]
+    return vector

@@ -1,0 +1,58 @@
+"""Where a member's stream finds what it is to send: the turn that it has not heard of yet, and what was wrong before that."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+
+
+class Desk:
+    """One stream's. A turn that was not sent yet gives way to the next one, so what waits for a slow member does not grow with the steps."""
+
+    def __init__(self, number: int, session: str) -> None:
+        self.number, self.session = number, session
+        self._notes: deque[bytes] = deque()
+        self._turn: bytes | None = None
+        self._last: bytes | None = None
+        self._error: Exception | None = None
+        self._closed = False
+        self._news = asyncio.Event()
+
+    def turn(self, message: bytes) -> None:
+        """It is this member's turn."""
+        self._turn = message
+        self._news.set()
+
+    def note(self, message: bytes) -> None:
+        """Something else to tell."""
+        self._notes.append(message)
+        self._news.set()
+
+    def end(self, message: bytes) -> None:
+        """The last message."""
+        self._turn, self._last, self._closed = None, message, True
+        self._news.set()
+
+    def close(self, error: Exception | None = None) -> None:
+        """No more messages; the stream ends with this error."""
+        self._error, self._closed = error, True
+        self._news.set()
+
+    async def next(self) -> bytes | None:
+        """What is to be sent next; None at the end. Raises what the stream ends with."""
+        while True:
+            if self._notes:
+                return self._notes.popleft()
+            if self._turn is not None and self._error is None:
+                message, self._turn = self._turn, None
+                return message
+            if self._closed:
+                return self._ended()
+            self._news.clear()
+            await self._news.wait()
+
+    def _ended(self) -> bytes | None:
+        if self._error is not None:
+            raise self._error
+        message, self._last = self._last, None
+        return message

@@ -1,0 +1,297 @@
+"""A run at work: carries out what its state machine says, writes everything to the journal before anybody hears of it, and tells the members."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from sumgrad_engine.layout import Vector
+from sumgrad_engine.program import reduced
+from sumgrad_proto.v1 import service_pb2 as wire
+
+from ..faults import DrainingError, LeftBehindError, NoRoomError, StaleStepError, SupersededError
+from ..store.journal import Journal
+from ..threads import unblocking
+from . import messages
+from .book import Book
+from .desk import Desk
+from .machine import Begin, Combine, End, Instruction, Left, Machine, Seated, Verdict
+from .records import Began, GaveUp, Joined, Over, Parts, Record, Stepped, encode
+
+log = logging.getLogger(__name__)
+
+SESSION_BYTES = 12
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """A contribution: the sum over a member's samples (value, metrics, gradient), how many they are, and the penalty's vector if it was made."""
+
+    vector: Vector
+    count: int
+    penalty: Vector | None = None
+
+
+class Run:
+    """One run, from when it is made or read again until the server goes. Everything here happens in the event loop."""
+
+    def __init__(self, book: Book, index: int, journal: Journal, retry_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+        """`index` is that of the last record in the book."""
+        self.book, self.index = book, index
+        self.views = book.views
+        self.machine: Machine = book.machine(clock())
+        self.writing = asyncio.Lock()  # who holds it sees what is on the disk
+        self.news: set[asyncio.Event] = set()  # of those who watch
+        self.trouble = ""  # why it does not go on
+        self.at: Vector | None = None  # where members update the parameters: those of the current attempt
+        self._journal, self._retry_seconds, self._clock = journal, retry_seconds, clock
+        self._desks: dict[int, Desk] = {}
+        self._seating: dict[str, asyncio.Future[None]] = {}
+        self._wake = asyncio.Event()
+        self._over = asyncio.Event()  # on the disk
+        if self.machine.over:
+            self._over.set()
+        self._turn = b""
+        self._driver = asyncio.create_task(self._drive())
+        self._closed: Exception | None = None
+        if self.machine.members:
+            self._make_turn()
+        self._settled()
+
+    async def join(self, name: str) -> tuple[int, str]:
+        """A seat under this name, on the disk: its number and session. A run that is over gives none: attaching says what it came to."""
+        self.require_open()
+        if self.machine.over:
+            return self.machine.names.get(name, 0), ""
+        session = secrets.token_hex(SESSION_BYTES)
+        seating = self._seating[session] = asyncio.get_running_loop().create_future()
+        number = self.machine.join(name, session, self._clock())
+        self._close_desk(
+            number, SupersededError(f"another process has joined run {self.book.made.name!r} as {name!r}: give each its own name")
+        )
+        self._settled()
+        await asyncio.shield(seating)
+        return number, session
+
+    def attach(self, number: int, session: str) -> Desk:
+        """Where a member's stream hears what it is to do. Raises SupersededError, LeftBehindError."""
+        self.require_open()
+        desk = Desk(number, session)
+        if self.machine.over:
+            desk.end(self._ending())
+            return desk
+        self.heard(number, session)
+        self._close_desk(number, SupersededError("another stream was attached to this seat"))
+        self._desks[number] = desk
+        self.remind(number)
+        return desk
+
+    def detach(self, desk: Desk) -> None:
+        """The stream has ended; the seat remains until the lease runs out."""
+        if self._desks.get(desk.number) is desk:
+            del self._desks[desk.number]
+
+    def heard(self, number: int, session: str) -> None:
+        """A member is there. Raises SupersededError, LeftBehindError."""
+        match self.machine.heard(number, session, self._clock()):
+            case "left":
+                raise self._left_behind()
+            case "superseded":
+                raise SupersededError(f"another process has joined run {self.book.made.name!r} under the same name: give each its own name")
+
+    def remind(self, number: int) -> None:
+        """Tells a member that it is its turn, if it is."""
+        machine, desk = self.machine, self._desks.get(number)
+        waits = number in machine.members and number not in machine.given and number not in machine.taken
+        if desk is not None and waits and not machine.busy:
+            desk.turn(self._turn)
+
+    def leave(self, number: int) -> None:
+        """A member goes."""
+        desk = self._desks.pop(number, None)
+        if desk is not None:
+            desk.end(self._ending())
+        self.machine.leave(number, self._clock())
+        self._settled()
+
+    def take(self, number: int, step: int, attempt: int) -> Verdict:
+        """What is to be done with a contribution that has come. Raises StaleStepError."""
+        machine = self.machine
+        verdict = machine.take(number, step, attempt, self._clock())
+        if verdict == "stale":
+            said = f"a contribution to step {step}, attempt {attempt}: the run is at step {machine.step}, attempt {machine.attempt}"
+            raise StaleStepError(said, step=machine.step, attempt=machine.attempt)
+        return verdict
+
+    def contributed(self, number: int, step: int, attempt: int, part: Part) -> None:
+        """A contribution that was taken is computed."""
+        self.machine.contributed(number, step, attempt, part, self._clock())
+        self._settled()
+
+    def failed(self, number: int, step: int, attempt: int) -> None:
+        """A contribution that was taken has come to nothing."""
+        self.machine.failed(number, step, attempt, self._clock())
+        self._settled()
+        self.remind(number)
+
+    def tick(self) -> None:
+        """Looks whose time is up."""
+        if not self.machine.over:
+            self.machine.tick(self._clock())
+            self._settled()
+
+    async def stop(self) -> None:
+        """Ends the run, on the disk. A step that is on its way there is its last one."""
+        self.require_open()
+        self.machine.stop()
+        self._settled()
+        await self._over.wait()
+        self.require_open()
+
+    async def close(self, error: Exception | None = None) -> None:
+        """Ends all streams: the server goes, or the run is forgotten. What is on its way to the disk gets there."""
+        self._shut(error or DrainingError())
+        async with self.writing:
+            self._driver.cancel()
+        await asyncio.wait([self._driver])
+
+    def require_open(self) -> None:
+        """Raises what the run was closed with, if it was."""
+        if self._closed is not None:
+            raise self._closed
+
+    def _shut(self, error: Exception) -> None:
+        """All who wait for something get this error."""
+        self._closed = error
+        for number in list(self._desks):
+            self._close_desk(number, error)
+        for seating in self._seating.values():
+            seating.set_exception(error)
+            seating.exception()  # nobody may be waiting any more
+        self._seating.clear()
+        self._over.set()
+        self._tell_watchers()
+
+    def _tell_watchers(self) -> None:
+        for event in self.news:
+            event.set()
+
+    def _left_behind(self) -> LeftBehindError:
+        rules = self.machine.rules
+        return LeftBehindError(
+            f"the seat was given up: nothing was heard for {rules.lease:g} s (lease_seconds), or a step waited {rules.step_timeout:g} s "
+            "(step_timeout_seconds): join again"
+        )
+
+    def _close_desk(self, number: int, error: Exception) -> None:
+        desk = self._desks.pop(number, None)
+        if desk is not None:
+            desk.close(error)
+
+    def _settled(self) -> None:
+        if self.machine.instructions:
+            self._wake.set()
+
+    async def _drive(self) -> None:
+        """Carries out one instruction after the other. There is no going on after a fault of ours: the journal has what is true."""
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                while self.machine.instructions:
+                    await self._do(self.machine.instructions.pop(0))
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:
+            log.exception("run %s can't go on", self.book.made.name)
+            self._shut(error)
+
+    async def _do(self, instruction: Instruction) -> None:
+        match instruction:
+            case Seated(number, name, session):
+                await self._write(Joined(number, name, session))
+                self._seating.pop(session).set_result(None)
+            case Begin(step, attempt, members):
+                await self._begin(step, attempt, members)
+            case Combine():
+                await self._combine(instruction)
+            case Left(number):
+                await self._write(GaveUp(number))
+                self._close_desk(number, self._left_behind())
+            case End(state):
+                if state != self.book.state:
+                    await self._write(Over(state))
+                self._end()
+        self._tell_watchers()
+
+    async def _begin(self, step: int, attempt: int, members: Sequence[int]) -> None:
+        self.at = None
+        await self._write(Began(step, attempt, tuple(members)))
+        self._make_turn()
+        self.machine.began(self._clock())
+        self._tell()
+
+    async def _combine(self, todo: Combine) -> None:
+        members, parts = tuple(todo.parts), list(todo.parts.values())
+        mean = self.book.made.specification.reduction == wire.REDUCTION_MEAN
+        vector = await unblocking(8 * len(parts) * self.book.made.layout.width, combined, parts, mean)
+        samples = tuple(part.count for part in parts)
+        record = Stepped(todo.step, todo.attempt, members, samples, time.time(), todo.next_members, vector, self.at)
+        self.at = None
+        await self._write(record)
+        self._make_turn()
+        self.machine.committed(todo, self._clock())
+        self._tell()
+
+    async def _write(self, record: Record) -> None:
+        """Brings a record into the book and onto the disk: as often as it takes, since what is in the book can't be taken back."""
+        async with self.writing:
+            await unblocking(8 * len(self.book.vector), self.book.apply, record)
+            self.index += 1
+            parts = encode(record)
+            while not await self._appended(parts):  # noqa: ASYNC110 - the disk tells nobody that there is room
+                await asyncio.sleep(self._retry_seconds)
+
+    async def _appended(self, parts: Parts) -> bool:
+        """Whether the record that the index stands for is on the disk."""
+        try:
+            await self._journal.append(self.book.made.id, self.index, parts)
+        except (NoRoomError, OSError) as error:
+            log.warning("run %s waits for its journal: %s", self.book.made.name, error)
+            self.trouble = str(error)
+            return False
+        self.trouble = ""
+        return True
+
+    def _make_turn(self) -> None:
+        self._turn = messages.turn(self.book)
+
+    def _tell(self) -> None:
+        """Tells all whose turn it is."""
+        for number in self.machine.members:
+            self.remind(number)
+
+    def _ending(self) -> bytes:
+        return messages.ended(self.book)
+
+    def _end(self) -> None:
+        for desk in self._desks.values():
+            desk.end(self._ending())
+        self._desks.clear()
+        self._over.set()
+
+
+def combined(parts: Sequence[Part], mean: bool) -> Vector:
+    """The sum over all members' samples, member by member in this order, reduced; and the penalty, once: that of the first member."""
+    total = parts[0].vector
+    for part in parts[1:]:
+        total = total + part.vector
+    count, penalty = sum(part.count for part in parts), parts[0].penalty
+    if count == 0:
+        return np.zeros_like(total) if penalty is None else penalty
+    return reduced(total, penalty, count, mean)
