@@ -114,7 +114,9 @@ class Book:
         """The state machine of this run as it is, every lease beginning now."""
         seats = {number: Seat(self.names[number], session, now) for number, session in self.sessions.items()}
         names = {name: number for number, name in enumerate(self.names)}
-        return Machine(self.made.rules, self.state, self.step, self.attempt, self.members, seats, names)
+        machine = Machine(self.made.rules, self.state, self.step, self.attempt, self.members, seats, names)
+        machine.settle(now)
+        return machine
 
     def _seat(self, number: int, name: str, session: str) -> None:
         if number == len(self.names):
