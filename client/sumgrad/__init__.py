@@ -35,12 +35,15 @@ from .errors import (
     ResourceExhaustedError,
     ServerStartError,
     ServiceError,
+    SupersededError,
     UnauthenticatedError,
     UnavailableError,
 )
 from .inprocess import here
+from .parameters import load_params, save_params
 from .resident import Dataset, ServerStatus, WorkerStatus
 from .retry import Retry
+from .runs import Progress, RunInfo, StepRecord
 from .training import Epoch, Fit, fit
 
 if TYPE_CHECKING:
@@ -48,6 +51,8 @@ if TYPE_CHECKING:
     from .aio import AsyncService
     from .connection import Service, connect, local
     from .credentials import TLS
+    from .member import Member, StepResult
+    from .run import Run
 
 __all__ = [
     "TLS",
@@ -62,15 +67,22 @@ __all__ = [
     "Fit",
     "InternalError",
     "InvalidArgumentError",
+    "Member",
     "NonFiniteError",
     "NotFoundError",
     "PermissionDeniedError",
+    "Progress",
     "ResourceExhaustedError",
     "Retry",
+    "Run",
+    "RunInfo",
     "ServerStartError",
     "ServerStatus",
     "Service",
     "ServiceError",
+    "StepRecord",
+    "StepResult",
+    "SupersededError",
     "UnauthenticatedError",
     "UnavailableError",
     "WorkerStatus",
@@ -80,17 +92,22 @@ __all__ = [
     "datasets",
     "fit",
     "here",
+    "load_params",
     "local",
     "micrograd",
     "nn",
     "optim",
+    "save_params",
 ]
 __all__ += sumgrad_engine.__all__
 
 # What a program may never ask for is loaded when it does: gRPC, and micrograd's interface. The names and the modules that have them.
 _LAZY = {
     "AsyncService": "aio",
+    "Member": "member",
+    "Run": "run",
     "Service": "connection",
+    "StepResult": "member",
     "TLS": "credentials",
     "aio": "",
     "connect": "connection",

@@ -50,6 +50,13 @@ LIST_DATASETS = Method(_SERVICE + "ListDatasets", wire.ListDatasetsRequest, wire
 DESCRIBE_DATASET = Method(_SERVICE + "DescribeDataset", wire.DescribeDatasetRequest, wire.DescribeDatasetResponse)
 DELETE_DATASET = Method(_SERVICE + "DeleteDataset", wire.DeleteDatasetRequest, wire.DeleteDatasetResponse)
 GET_STATUS = Method(_SERVICE + "GetStatus", wire.GetStatusRequest, wire.GetStatusResponse)
+CREATE_RUN = Method(_SERVICE + "CreateRun", wire.CreateRunRequest, wire.CreateRunResponse)
+JOIN_RUN = Method(_SERVICE + "JoinRun", wire.JoinRunRequest, wire.JoinRunResponse)
+STEP = Method(_SERVICE + "Step", wire.StepRequest, wire.StepResponse, streams=True, sends=True)
+GET_RUN = Method(_SERVICE + "GetRun", wire.GetRunRequest, wire.GetRunResponse)
+LIST_RUNS = Method(_SERVICE + "ListRuns", wire.ListRunsRequest, wire.ListRunsResponse)
+WATCH_RUN = Method(_SERVICE + "WatchRun", wire.WatchRunRequest, wire.RunProgress, streams=True)
+STOP_RUN = Method(_SERVICE + "StopRun", wire.StopRunRequest, wire.StopRunResponse)
 HEALTH = Method("/grpc.health.v1.Health/Check", health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse)
 
 METHODS: tuple[Method[Any, Any], ...] = (
@@ -65,6 +72,13 @@ METHODS: tuple[Method[Any, Any], ...] = (
     DESCRIBE_DATASET,
     DELETE_DATASET,
     GET_STATUS,
+    CREATE_RUN,
+    JOIN_RUN,
+    STEP,
+    GET_RUN,
+    LIST_RUNS,
+    WATCH_RUN,
+    STOP_RUN,
     HEALTH,
 )
 

@@ -5,12 +5,15 @@ from __future__ import annotations
 import functools
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 import grpc
-from sumgrad_engine.options import Evaluator
+from numpy.typing import ArrayLike
+from sumgrad_engine.objective import Objective
+from sumgrad_engine.optim import Optimizer
+from sumgrad_engine.options import Evaluator, Precision
 from sumgrad_proto.v1 import service_pb2 as wire
 
 from . import calls
@@ -21,6 +24,7 @@ from .errors import ServiceError, UnavailableError
 from .launch import ServerProcess
 from .protocol import Protocol
 from .retry import DEFAULT_RETRY, Retry
+from .run import Run
 from .stream import GradientStream
 
 Arguments = ParamSpec("Arguments")
@@ -61,6 +65,7 @@ class Service:
     dataset = _blocking(Protocol.dataset)
     delete_dataset = _blocking(Protocol.delete_dataset)
     status = _blocking(Protocol.status)
+    runs = _blocking(Protocol.runs)
     health = _blocking(Protocol.health)
 
     def stream(self, window: int = 16) -> GradientStream:
@@ -74,6 +79,62 @@ class Service:
     def open_stream(self, requests: Iterator[wire.GradientRequest]) -> Any:
         """The call behind a stream: its answers, one after another."""
         return self._stubs[calls.GRADIENT_STREAM.path](requests, metadata=self._metadata)
+
+    def run(
+        self,
+        name: str,
+        objective: Objective | None,
+        optimizer: Optimizer | None,
+        *,
+        params: Mapping[str, ArrayLike] | None = None,
+        members: int = 1,
+        min_members: int = 1,
+        lease: float = 60.0,
+        step_timeout: float = 600.0,
+        max_steps: int | None = None,
+        evaluator: Evaluator = "auto",
+        precision: Precision = "f64",
+    ) -> Run:
+        """Makes a training run, which many machines may take part in (`Run.join`); or finds the one of this name that was made alike.
+
+        The server has its parameters, begun with `params` (None: the objective's own; whoever is first decides), and steps by the optimiser, whose learning
+        rate is a number or an `sg.optim.Schedule`. With `optimizer` None members get the gradient and update the parameters, all in the same way. With
+        `objective` None members compute gradients themselves.
+
+        It starts with `members` and goes on with `min_members`, until `max_steps` are made (None: until it is stopped). Who is not heard from for `lease`
+        seconds loses its seat, as does who lets a step wait for `step_timeout` seconds. AlreadyExistsError if there is a run of this name that was
+        made in another way; ValueError or TypeError for an optimiser that can't be sent.
+        """
+        self.carry_out(
+            self.protocol.create_run(
+                name,
+                objective,
+                optimizer,
+                params,
+                members=members,
+                min_members=min_members,
+                lease=lease,
+                step_timeout=step_timeout,
+                max_steps=max_steps,
+                evaluator=evaluator,
+                precision=precision,
+            )
+        )
+        return Run(self, name, objective)
+
+    def get_run(self, name: str, objective: Objective | None = None) -> Run:
+        """A run that is there, by name or id. With its objective, it can be joined if the server has lost the graph. NotFoundError if there is none."""
+        run = Run(self, name, objective)
+        run.info()
+        return run
+
+    def open_steps(self, requests: Iterator[wire.StepRequest]) -> Any:
+        """The call behind a member of a run: what the server says, one after another."""
+        return self._stubs[calls.STEP.path](requests, metadata=self._metadata)
+
+    def open_watch(self, request: wire.WatchRunRequest) -> Any:
+        """The news of a run, one after another."""
+        return self._stubs[calls.WATCH_RUN.path](request, metadata=self._metadata)
 
     def close(self) -> None:
         """Closes the connection, and stops the server if `local` started it. Closing twice is fine."""

@@ -74,7 +74,7 @@ class Conversation:
             try:
                 return (yield from self._send(method, send, request, deadline))
             except NotFoundError as error:
-                if error.details.get("reason") == "UNKNOWN_DATASET":
+                if error.details.get("reason") in ("UNKNOWN_DATASET", "UNKNOWN_RUN"):
                     raise
                 self._registered.discard(graph.id)
                 yield from self._register(graph, deadline)

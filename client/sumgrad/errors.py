@@ -4,8 +4,8 @@
     └── ServiceError                        status, request_id, context; itself for any other status
         ├── InvalidArgumentError            also ValueError: the graph, an array or an option is wrong; context says which
         │   └── NonFiniteError              also the engine's NumericalError: the first NaN or infinity of a call with debug=True
-        ├── NotFoundError                   no such graph, or dataset
-        ├── AlreadyExistsError              a name that stands for another dataset
+        ├── NotFoundError                   no such graph, dataset, or run
+        ├── AlreadyExistsError              a name that stands for another dataset, or for a run of another specification
         ├── DataLossError                   bytes that were damaged on their way, or on the server's disk
         ├── ResourceExhaustedError          a limit or a full queue; retry_after says when to come back, if the server knows
         ├── UnauthenticatedError            who are you?
@@ -13,6 +13,7 @@
         ├── DeadlineExceededError           also TimeoutError: the call took longer than its timeout
         ├── CancelledError                  the call was stopped
         ├── AbortedError                    it clashed with another call
+        │   └── SupersededError             another process has joined the run under this member's name
         ├── UnavailableError                also ConnectionError: nobody answers, or the server is going down
         └── InternalError                   the service's own fault; its log has the request id
     ServerStartError                        a server on this machine did not start (SumgradError, RuntimeError)
@@ -43,6 +44,7 @@ __all__ = [
     "ResourceExhaustedError",
     "ServerStartError",
     "ServiceError",
+    "SupersededError",
     "UnauthenticatedError",
     "UnavailableError",
 ]
@@ -145,6 +147,12 @@ class AbortedError(ServiceError):
     status = "ABORTED"
 
 
+class SupersededError(AbortedError):
+    """Another process has joined the run under this member's name: each needs a name of its own."""
+
+    reason: ClassVar[str] = "SUPERSEDED"
+
+
 class UnavailableError(ServiceError, ConnectionError):
     """Nobody answers at the address, or the server is going down."""
 
@@ -178,7 +186,7 @@ BY_STATUS: Mapping[str, type[ServiceError]] = {
         InternalError,
     )
 }
-BY_REASON: Mapping[str, type[ServiceError]] = {NonFiniteError.reason: NonFiniteError}
+BY_REASON: Mapping[str, type[ServiceError]] = {kind.reason: kind for kind in (NonFiniteError, SupersededError)}
 
 
 # What a context may know of a place, how to say it, and how a message says it that does already.

@@ -30,19 +30,17 @@ from .conversation import source_of
 from .dataset_protocol import DatasetProtocol, require_plain
 from .errors import InternalError, ServiceError
 from .resident import Dataset, RowChoice, check_columns, chosen_rows, taken_rows, write_rows
+from .run_protocol import PRECISIONS, REDUCTIONS, WISHES, RunProtocol
 
 Arrays = Mapping[str, ArrayLike]
 """Arrays by name: a dictionary, or what has `items()` like one, such as a DataFrame."""
 Data: TypeAlias = Arrays | Dataset | str
 """Samples: arrays; or a dataset that is on the server, by its handle or its name."""
 
-_REDUCTIONS = {"sum": wire.REDUCTION_SUM, "mean": wire.REDUCTION_MEAN}
 _EVALUATORS: dict[int, str] = {wire.EVALUATOR_REFERENCE: "reference", wire.EVALUATOR_COMPILED: "compiled"}
-_WISHES = {"auto": wire.EVALUATOR_UNSPECIFIED, "reference": wire.EVALUATOR_REFERENCE, "compiled": wire.EVALUATOR_COMPILED}
-_PRECISIONS = {"f64": wire.PRECISION_UNSPECIFIED, "f32": wire.PRECISION_F32}
 
 
-class Protocol(DatasetProtocol):
+class Protocol(DatasetProtocol, RunProtocol):
     """All that can be asked of a server."""
 
     def value_and_grad(
@@ -90,15 +88,15 @@ class Protocol(DatasetProtocol):
         Options(evaluator, precision, debug)
         wanted = wanted_names(wrt)
         gradient_layout(objective.graph, wanted)
-        graph = self._encoded.get((objective.graph,), lambda: EncodedGraph.of(objective.graph))
+        graph = self.encoded(objective)
         request = wire.GradientRequest(
             request_id=self._new_request_id(),
             graph_id=graph.id,
             wrt=wanted,
-            reduction=_REDUCTIONS[objective.reduction],
+            reduction=REDUCTIONS[objective.reduction],
             debug=debug,
-            evaluator=_WISHES[evaluator],
-            precision=_PRECISIONS[precision],
+            evaluator=WISHES[evaluator],
+            precision=PRECISIONS[precision],
         )
         yield from self._add_arrays(request, graph.graph, params, data, rows, precision, deadline)
         return graph, request
@@ -151,8 +149,8 @@ class Protocol(DatasetProtocol):
             request_id=self._new_request_id(),
             graph_id=graph.id,
             debug=debug,
-            evaluator=_WISHES[evaluator],
-            precision=_PRECISIONS[precision],
+            evaluator=WISHES[evaluator],
+            precision=PRECISIONS[precision],
         )
         deadline = self._deadline(timeout)
         some = data if isinstance(data, Dataset | str) else _needed(data, graph.graph.inputs)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -72,11 +72,30 @@ class Fit:
         return self.history[-1].value
 
 
+@runtime_checkable
+class TrainingRun(Protocol):
+    """A training run, which several fits take part in together."""
+
+    def fitted(
+        self,
+        objective: Objective,
+        data: Mapping[str, ArrayLike] | Dataset,
+        optimizer: Optimizer | None,
+        batch_size: int | None,
+        epochs: int,
+        seed: int,
+        shown: Callable[[Epoch], None],
+        callback: Callable[[Epoch], object] | None,
+    ) -> Fit:
+        """Takes part for so many epochs; each is `shown`."""
+        ...
+
+
 def fit(
-    service: GradientSource | None,
+    service: GradientSource | TrainingRun | None,
     objective: Objective,
     data: Mapping[str, ArrayLike] | Dataset,
-    optimizer: Optimizer,
+    optimizer: Optimizer | None,
     batch_size: int | None = None,
     epochs: int = 1,
     *,
@@ -90,7 +109,8 @@ def fit(
 ) -> Fit:
     """Trains the parameters of an objective on data whose arrays have a leading sample axis, or on a dataset that was uploaded to the service.
 
-    `service` sums the gradients; None does it in this process. Without a `batch_size` every step takes all samples in their order; with
+    `service` sums the gradients; None does it in this process. It may be a run (`Service.run`): then this fit is one of its members, all of which have the
+    same data and share each batch; the run has the parameters, and the optimiser too, unless it was made without one. Without a `batch_size` every step takes all samples in their order; with
     one, each epoch goes through them in a new order that `seed` decides. `params` are the starting values (None: the objective's own).
     `callback` is called after each epoch; a true result ends the fit.
 
@@ -100,32 +120,60 @@ def fit(
     all its gradients are applied. `evaluator` and `precision` are as for `value_and_grad`. The same
     arguments give the same bits.
     """
-    if epochs < 1 or (batch_size is not None and batch_size < 1):
-        raise ValueError(f"epochs and batch_size count from 1, not epochs={epochs}, batch_size={batch_size}")
-    if isinstance(data, Dataset) and service is None:
-        raise ValueError("a Dataset is on its service, which has to sum the gradients too: pass the service")
-    batches = _Batches(data if isinstance(data, Dataset) else {name: np.asarray(values) for name, values in data.items()}, batch_size, seed)
+    checked_counts(epochs, batch_size)
     if ahead < 0:
         raise ValueError(f"ahead counts batches from 0, not {ahead}")
-    start = objective.params if params is None else params
-    current = {name: np.asarray(value) for name, value in start.items()}
+    with tqdm(total=epochs, disable=not progress, unit="epoch") as bar:
+        if isinstance(service, TrainingRun):
+            if params is not None or ahead:
+                raise ValueError("a run has its own parameters, and goes on step by step: fit it without params and ahead")
+            return service.fitted(objective, data, optimizer, batch_size, epochs, seed, partial(_show, bar), callback)
+        if optimizer is None:
+            raise ValueError("only a run may have an optimiser of its own: pass one")
+        if isinstance(data, Dataset) and service is None:
+            raise ValueError("a Dataset is on its service, which has to sum the gradients too: pass the service")
+        arrays = data if isinstance(data, Dataset) else {name: np.asarray(values) for name, values in data.items()}
+        batches = _Batches(arrays, batch_size, seed)
+        start = objective.params if params is None else params
+        current = {name: np.asarray(value) for name, value in start.items()}
+        with _source(service, ahead) as source:
+            ask = partial(source, objective, evaluator=evaluator, precision=precision)
+            return _fitted(ask, objective.reduction, optimizer, current, batches, epochs, ahead, bar, callback)
+
+
+def _fitted(
+    ask: Callable[..., Future[Result]],
+    reduction: str,
+    optimizer: Optimizer,
+    current: Params,
+    batches: _Batches,
+    epochs: int,
+    ahead: int,
+    bar: tqdm[Any],
+    callback: Callable[[Epoch], object] | None,
+) -> Fit:
     history: list[Epoch] = []
-    with tqdm(total=epochs, disable=not progress, unit="epoch") as bar, _source(service, ahead) as source:
-        for number in range(1, epochs + 1):
-            results: list[Result] = []
-            late: deque[Future[Result]] = deque()
-            for batch, rows in batches:
-                late.append(source(objective, current, batch, rows=rows, evaluator=evaluator, precision=precision))
-                if len(late) > ahead:
-                    current = _stepped(optimizer, current, late, results)
-            while late:
+    for number in range(1, epochs + 1):
+        results: list[Result] = []
+        late: deque[Future[Result]] = deque()
+        for batch, rows in batches:
+            late.append(ask(current, batch, rows=rows))
+            if len(late) > ahead:
                 current = _stepped(optimizer, current, late, results)
-            history.append(_epoch(number, results, objective.reduction, current))
-            _show(bar, history[-1])
-            if callback is not None and callback(history[-1]):
-                bar.total = number  # so that the bar ends full
-                break
+        while late:
+            current = _stepped(optimizer, current, late, results)
+        history.append(gathered(number, results, reduction, current))
+        _show(bar, history[-1])
+        if callback is not None and callback(history[-1]):
+            bar.total = number  # so that the bar ends full
+            break
     return Fit(current, tuple(history))
+
+
+def checked_counts(epochs: int, batch_size: int | None) -> None:
+    """Raises ValueError unless both count from 1."""
+    if epochs < 1 or (batch_size is not None and batch_size < 1):
+        raise ValueError(f"epochs and batch_size count from 1, not epochs={epochs}, batch_size={batch_size}")
 
 
 def _stepped(optimizer: Optimizer, current: Params, late: deque[Future[Result]], results: list[Result]) -> Params:
@@ -156,7 +204,7 @@ class _Batches:
 
     def __init__(self, data: Arrays | Dataset, batch_size: int | None, seed: int) -> None:
         self._data = data
-        self._samples = data.sample_count if isinstance(data, Dataset) else _sample_count(data)
+        self._samples = data.sample_count if isinstance(data, Dataset) else sample_count(data)
         self._size = min(batch_size or self._samples, self._samples)
         self._generator = np.random.default_rng(seed) if batch_size is not None else None
 
@@ -173,7 +221,8 @@ class _Batches:
                 yield {name: values[rows] for name, values in self._data.items()}, None
 
 
-def _sample_count(arrays: Arrays) -> int:
+def sample_count(arrays: Arrays) -> int:
+    """The number of samples that all arrays have. Raises InputError."""
     for name, values in arrays.items():
         if values.ndim == 0 or len(values) == 0:
             raise InputError(f"inputs.{name} needs a leading sample axis with at least one sample", field=f"inputs.{name}")
@@ -183,7 +232,24 @@ def _sample_count(arrays: Arrays) -> int:
     return next(iter(counts.values()))
 
 
-def _epoch(number: int, results: list[Result], reduction: str, params: Params) -> Epoch:
+class Summed(Protocol):
+    """Sums over a batch: a result, or a step of a run."""
+
+    @property
+    def value(self) -> float:
+        """The objective's."""
+
+    @property
+    def metrics(self) -> Mapping[str, NDArray[Any]]:
+        """By name."""
+
+    @property
+    def count(self) -> int:
+        """How many samples."""
+
+
+def gathered(number: int, results: Sequence[Summed], reduction: str, params: Params) -> Epoch:
+    """The epoch of these batches."""
     total = sum(result.count for result in results)
     weights = [result.count / total if reduction == "mean" else 1.0 for result in results]
     pairs = list(zip(weights, results, strict=True))

@@ -1,0 +1,309 @@
+"""A member of a training run: what it contributes, step after step, and what comes back."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sumgrad_engine.errors import InputError
+from sumgrad_engine.objective import Objective
+from sumgrad_engine.program import Result
+from sumgrad_proto.v1 import service_pb2 as wire
+from tqdm.auto import tqdm
+
+from . import codec
+from .batches import rows_of, steps_per_epoch
+from .errors import AbortedError, NotFoundError, ResourceExhaustedError, ServiceError, UnavailableError
+from .resident import Dataset, RowChoice, chosen_rows, taken_rows, write_rows
+from .runs import Params, RunInfo, StepRecord, flat, read_record, split
+from .seat import Seat
+from .status import from_status
+
+if TYPE_CHECKING:
+    from .connection import Service
+
+__all__ = ["Member", "StepResult"]
+
+Arrays: TypeAlias = Mapping[str, ArrayLike]
+Make: TypeAlias = Callable[[wire.Turn, int, int], wire.Contribution]
+"""The contribution of the member of a rank, of so many, for a turn."""
+BUSY_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class StepResult:
+    """What came of a step, which counts from 0. `value`, `metrics` and `count` are of all members' samples, before the step's update.
+
+    `params` are those after it; of a run whose members update them, those at which it was made, and `grads` is what came of it.
+    `samples` says how many each member contributed, by its number.
+    """
+
+    step: int
+    value: float
+    metrics: Mapping[str, NDArray[Any]]
+    count: int
+    samples: Mapping[int, int]
+    params: Params
+    grads: Params
+
+
+@dataclass(frozen=True, eq=False)
+class Feed:
+    """What `join` was given: samples, and how they are taken. With `own` they are this member's alone, and so are the batches."""
+
+    data: Mapping[str, NDArray[Any]] | Dataset
+    samples: int
+    batch_size: int | None
+    seed: int
+    own: bool
+
+    @property
+    def epoch_steps(self) -> int:
+        """Steps until every sample was taken once."""
+        return steps_per_epoch(self.samples, self.batch_size)
+
+    def contribution(self, turn: wire.Turn, rank: int, size: int) -> wire.Contribution:
+        """The part of a turn's batch that is this member's."""
+        if self.own:
+            rank, size = 0, 1
+        rows = rows_of(turn.step, rank, size, samples=self.samples, batch_size=self.batch_size, seed=self.seed)
+        if not len(rows):
+            return wire.Contribution(nothing=wire.Nothing())
+        return contribution_of(self.data, slice(int(rows[0]), int(rows[-1]) + 1) if self.batch_size is None else rows)
+
+
+def contribution_of(data: Arrays | Dataset | str, rows: RowChoice | None = None) -> wire.Contribution:
+    """Samples as a contribution: arrays are sent along, of a dataset its name and rows."""
+    message = wire.Contribution()
+    if isinstance(data, str | Dataset):
+        message.rows.dataset = data if isinstance(data, str) else data.id
+        if rows is not None:
+            if isinstance(data, str):
+                raise InputError("rows of a dataset that is given by its name: pass the Dataset (service.dataset(name))", field="data")
+            write_rows(message.rows.rows, chosen_rows(rows, data.sample_count))
+        return message
+    message.minibatch.SetInParent()
+    arrays = data if rows is None else taken_rows(data, rows)
+    codec.add_arrays(message.minibatch.inputs, {str(name): codec.sendable(values, f"inputs.{name}") for name, values in arrays.items()})
+    return message
+
+
+class Member:
+    """A member of a run, made by `Run.join`, used in a `with` by one thread.
+
+    Lost connections and restarted servers are its own business: it attaches again, and contributes again where that is needed. The server counts each
+    contribution once.
+    """
+
+    def __init__(
+        self, service: Service, run: str, objective: Objective | None, name: str, feed: Feed | None, timeout: float | None
+    ) -> None:
+        self.name = name
+        self._service, self._objective, self._feed = service, objective, feed
+        self._seat = Seat(service, run, name, timeout)
+        self._turn: wire.Turn | None = None
+        self._ended: wire.Ended | None = None
+
+    @property
+    def info(self) -> RunInfo:
+        """The run as it was when this member joined."""
+        return self._seat.run
+
+    @property
+    def number(self) -> int:
+        """Counts from 0; members' sums are added in the order of their numbers."""
+        return self._seat.number
+
+    @property
+    def epoch_steps(self) -> int:
+        """Steps until every sample that this member has joined with was taken once."""
+        return self._require_feed().epoch_steps
+
+    @property
+    def over(self) -> bool:
+        """Whether the run has ended."""
+        return self._ended is not None
+
+    @property
+    def next_step(self) -> int:
+        """The step that this member contributes to next; waits for its turn. Of a run that has ended, how many steps it has made."""
+        return self._now().step
+
+    @property
+    def params(self) -> Params:
+        """The parameters at this member's turn, for which it waits; or those that the run has ended with."""
+        return split(self._now().parameters, self.info.shapes)
+
+    def step(self, data: Arrays | Dataset | str | None = None, *, rows: RowChoice | None = None) -> StepResult | None:
+        """One step of the run, with these samples of this member; without any, with its part of the data that it has joined with.
+
+        Waits for all members. None if the run has ended before the step was made. Raises ServiceError for samples that do not fit; another call may
+        bring others.
+        """
+        if data is None:
+            return self._exchanged(self._fed())
+        message = contribution_of(data, rows)
+        return self._exchanged(lambda turn, rank, size: message)
+
+    def step_gradient(
+        self, grads: Arrays, *, value: float = 0.0, count: int = 1, metrics: Mapping[str, ArrayLike] | None = None
+    ) -> StepResult | None:
+        """One step of the run, with a gradient that was computed here: sums over `count` samples of the loss, without the penalty."""
+        message = wire.Contribution()
+        message.gradient.value, message.gradient.sample_count = value, count
+        message.gradient.gradient = flat(grads, self.info.shapes, "the gradient")
+        codec.add_arrays(message.gradient.metrics, {name: np.asarray(values, np.float64) for name, values in (metrics or {}).items()})
+        return self._exchanged(lambda turn, rank, size: message)
+
+    def value_and_grad(
+        self, objective: Objective | None, params: Arrays, data: Arrays | Dataset | str | None = None, *, rows: RowChoice | None = None
+    ) -> Result:
+        """Value, gradient and metrics at `params` over the samples of all members: for a run whose members update the parameters themselves.
+
+        All of them must ask for the same parameters. `data` None is this member's part of the data that it has joined with.
+        """
+        if self.info.updates:
+            raise ValueError("this run updates its parameters itself: use step, or make it with optimizer=None")
+        if objective is not None and self._service.protocol.encoded(objective).id != self.info.graph_id:
+            raise ValueError("this is another objective than the run's")
+        at = flat(params, self.info.shapes, "params")
+        make = self._fed() if data is None else _always(contribution_of(data, rows))
+
+        def with_parameters(turn: wire.Turn, rank: int, size: int) -> wire.Contribution:
+            message = make(turn, rank, size)
+            message.parameters = at
+            return message
+
+        found = self._exchanged(with_parameters)
+        if found is None:
+            raise AbortedError("the run has ended", status="ABORTED")
+        return Result(found.value, found.grads, dict(found.metrics), found.count, "unknown")
+
+    def __iter__(self) -> Iterator[StepResult]:
+        """Steps with the data that this member has joined with, until the run has ended."""
+        while (found := self.step()) is not None:
+            yield found
+
+    def train(
+        self, steps: int | None = None, *, callback: Callable[[StepResult], object] | None = None, progress: bool = True
+    ) -> StepResult | None:
+        """Takes steps, as many as that or until the run has ended; returns the last one. A true result of `callback` ends it.
+
+        The bar shows the run's steps.
+        """
+        last = None
+        begin = self.next_step
+        end = self.info.max_steps if steps is None else begin + steps
+        with tqdm(total=end, initial=begin, disable=not progress, unit="step", desc=f"{self.info.name}/{self.name}") as bar:
+            while (steps is None or bar.n < begin + steps) and (found := self.step()) is not None:
+                last = found
+                bar.update(found.step + 1 - bar.n)
+                bar.set_postfix({"value": f"{found.value:.4g}", "members": len(found.samples)}, refresh=False)
+                if callback is not None and callback(found):
+                    break
+        return last
+
+    def close(self, *, leave: bool = True) -> None:
+        """Ends this member's part. Without `leave` its seat is kept for as long as its lease runs: it may come back under its name."""
+        self._seat.close(leave=leave and not self.over)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def _fed(self) -> Make:
+        return self._require_feed().contribution
+
+    def _require_feed(self) -> Feed:
+        if self._feed is None:
+            raise ValueError("this member has joined without data: pass samples to each step, or join with data")
+        return self._feed
+
+    def _now(self) -> wire.Turn | wire.Ended:
+        """The turn of this member, for which it waits, or what the run has ended with."""
+        turn = self._awaited()
+        if turn is not None:
+            return turn
+        assert self._ended is not None
+        return self._ended
+
+    def _awaited(self) -> wire.Turn | None:
+        """The turn of this member; None if the run has ended."""
+        while self._turn is None and self._ended is None:
+            self._hear(self._seat.receive())
+        return self._turn
+
+    def _hear(self, response: wire.StepResponse) -> None:
+        """Takes in what the server says. Raises the error that it may be."""
+        kind = response.WhichOneof("response")
+        if kind == "turn":
+            self._turn = response.turn
+        elif kind == "ended":
+            self._turn, self._ended = None, response.ended
+        else:
+            self._mend(from_status(response.error.code, response.error.message, response.error.details))
+
+    def _mend(self, error: ServiceError) -> None:
+        """Does something about an error that says that a contribution did not count: the turn comes again. Raises it if nothing helps."""
+        reason = error.details.get("reason")
+        if isinstance(error, NotFoundError) and reason == "UNKNOWN_GRAPH" and self._objective is not None:
+            self._service.carry_out(self._service.protocol.register_again(self._objective))
+        elif isinstance(error, UnavailableError) or (isinstance(error, ResourceExhaustedError) and error.retry_after is not None):
+            time.sleep(BUSY_SECONDS)
+        elif reason != "STALE_STEP":
+            raise error
+
+    def _exchanged(self, make: Make) -> StepResult | None:
+        """Contributes until a step has counted it, or the run has ended."""
+        while (turn := self._awaited()) is not None:
+            self._send(make, turn)
+            try:
+                self._hear(self._seat.receive())
+            except ServiceError:
+                self._turn = turn  # the next call may do better
+                raise
+            record = self._counted(turn)
+            if record is not None:
+                return record
+        return None
+
+    def _send(self, make: Make, turn: wire.Turn) -> None:
+        self._turn = None
+        if self.number not in turn.members:  # it was another's, before this seat was lost and taken again
+            return
+        message = make(turn, list(turn.members).index(self.number), len(turn.members))
+        message.step, message.attempt = turn.step, turn.attempt
+        self._seat.send(wire.StepRequest(contribution=message))
+
+    def _counted(self, turn: wire.Turn) -> StepResult | None:
+        """What came of the step of this turn, if the server has told, and has counted this member's part."""
+        said = self._turn if self._turn is not None else self._ended
+        if said is None or said.step <= turn.step:
+            return None
+        record: StepRecord | None
+        if said.step == turn.step + 1:
+            record = read_record(said.committed.record)
+        else:  # others have gone on
+            ledger = self._service.carry_out(self._service.protocol.run_ledger(self.info.id, turn.step))
+            record = next((line for line in ledger if line.step == turn.step), None)
+        if record is None or self.number not in record.samples:
+            return None
+        return self._result(record, said)
+
+    def _result(self, record: StepRecord, said: wire.Turn | wire.Ended) -> StepResult:
+        shapes = self.info.shapes
+        grads = split(said.committed.gradient, shapes) if said.committed.gradient else {}
+        return StepResult(
+            record.step, record.value, record.metrics, record.sample_count, record.samples, split(said.parameters, shapes), grads
+        )
+
+
+def _always(message: wire.Contribution) -> Make:
+    return lambda turn, rank, size: message
