@@ -1,0 +1,170 @@
+"""Hosts that train one model together, over TLS and through everything that networks and machines do to them."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import sumgrad
+from sumgrad_tests import support, training
+from sumgrad_tests.hosts import Host, Relay, python, spoilt
+from sumgrad_tests.served import kill
+
+pytestmark = [pytest.mark.hosts, pytest.mark.chaos, pytest.mark.slow, pytest.mark.xdist_group("hosts")]
+
+STEPS = 500
+PACE = 0.005
+"""Seconds that a member is busy with something else between two steps: so the run is not over before it was disturbed."""
+HELD = 3
+"""Segments that were sent again, after which a cut is taken to be felt."""
+
+
+class Members:
+    """The processes of a run's members, by name. Each is on a host of its own; the one on the second host is connected through a relay."""
+
+    def __init__(self, place: Any, run: str) -> None:
+        self._place, self._run = place, run
+        self.relay: Relay = place.network["bea"].relay("127.0.0.1:0", place.address)
+        self._running: dict[str, subprocess.Popen[str]] = {}
+
+    def start(self, name: str, host: str | None = None) -> None:
+        """Starts a member, on the host of its name if no other is given."""
+        at: Host = self._place.network[host or name]
+        address = self.relay.address if at.name == "bea" else self._place.address
+        self._running[name] = at.start(*python("member", address, self._run, name, str(PACE)), environ=self._place.environ)
+
+    def kill(self, name: str) -> None:
+        """Kills a member."""
+        process = self._running.pop(name)
+        kill(process.pid)
+        process.wait()
+
+    def finish(self) -> None:
+        """All members see the end of the run."""
+        for name, process in self._running.items():
+            said, _ = process.communicate(timeout=support.PATIENCE)
+            assert said.split()[1:] == [str(STEPS)], (name, said)
+            assert process.returncode == 0, name
+
+
+@contextmanager
+def cut(place: Any, host: str) -> Iterator[None]:
+    """A cut link: something was sent over it, in vain."""
+    hosts = (place.host, place.network[host])
+
+    def felt() -> int:
+        return sum(each.retransmitted() for each in hosts)
+
+    with spoilt(place.network[host].cut, place.network[host].heal):
+        before = felt()
+        support.wait_until(lambda: felt() >= before + HELD, "the cut to be felt")
+        yield
+
+
+@contextmanager
+def late(relay: Relay, seconds: float = 0.2) -> Iterator[None]:
+    """A link that is late, in both directions."""
+    before = relay.delay(seconds)
+    yield
+    assert relay.delay(0.0) > before
+
+
+@contextmanager
+def lossy(host: Host, probability: float = 0.2) -> Iterator[None]:
+    """A link that loses packets, and did."""
+    with spoilt(lambda: host.lose(probability), host.lose_nothing):
+        yield
+        support.wait_until(lambda: all(host.lost().values()), "packets of both directions to be lost")
+
+
+def calm(place: Any, service: sumgrad.Service) -> Any:
+    """A run that nobody disturbs."""
+    run, members = training.create(service, "calm", STEPS), Members(place, "calm")
+    for name in ("ada", "bea", "cleo"):
+        members.start(name)
+    support.wait_until(lambda: run.info().over, "the calm run to end")
+    members.finish()
+    return run
+
+
+def test_same_bits_as_undisturbed(place: Any) -> None:
+    """Parameters and ledger are those of a calm run, to the bit, though links were cut, late and lossy, and a member and the server killed."""
+    with place.serving(graceful=False) as server:
+        with place.watching() as service:
+            expected = calm(place, service)
+            ledger, params = training.check(expected, STEPS), expected.params()
+            run, members = training.create(service, "disturbed", STEPS), Members(place, "disturbed")
+            for name in ("ada", "bea", "cleo"):
+                members.start(name)
+            disturb_links(place, run, members)
+            members.kill("cleo")
+            members.start("cleo")
+            training.advance(run, 20)
+        kill(server.pid)
+        server.process.wait()
+    with place.serving(), place.watching() as service:
+        run = service.get_run("disturbed")
+        training.advance(run, 20)
+        with late(members.relay, 0.05), lossy(place.network["cleo"], 0.05), cut(place, "ada"):
+            pass
+        training.advance(run, 20)
+        support.wait_until(lambda: run.info().over, "the run to end")
+        members.finish()
+        assert training.bits(run.params()) == training.bits(params)
+        assert training.account(run.ledger()) == training.account(ledger)
+
+
+def disturb_links(place: Any, run: Any, members: Members) -> None:
+    """Each link in its own way, while the run goes on as far as it can."""
+    training.advance(run, 20)
+    with cut(place, "ada"):
+        pass
+    training.advance(run, 20)
+    with late(members.relay):
+        training.advance(run, 3)
+    training.advance(run, 20)
+    with lossy(place.network["cleo"]):
+        training.advance(run, 3)
+    training.advance(run, 20)
+
+
+def test_ledger_accounts_for_every_sample(place: Any) -> None:
+    """A member is killed for good and another joins, one is cut off for longer than its lease, the server is killed: each step counts each sample once."""
+    with place.serving(graceful=False) as server:
+        with place.watching() as service:
+            run = training.create(service, "changing", STEPS, min_members=2, lease=2.0)
+            members = Members(place, "changing")
+            for name in ("ada", "bea", "cleo"):
+                members.start(name)
+            training.advance(run, 20)
+            members.kill("cleo")
+            wait_for_members(run, {0, 1, 2} - {number_of(run, "cleo")})
+            members.start("dora", "cleo")
+            wait_for_members(run, {0, 1, 2, 3} - {number_of(run, "cleo")})
+        kill(server.pid)
+        server.process.wait()
+    with place.serving(), place.watching() as service:
+        run = service.get_run("changing")
+        training.advance(run, 20)
+        everybody, alone = set(run.info().last.samples), number_of(run, "ada")
+        with spoilt(place.network["ada"].cut, place.network["ada"].heal):
+            wait_for_members(run, everybody - {alone})
+        wait_for_members(run, everybody)
+        support.wait_until(lambda: run.info().over, "the run to end")
+        members.finish()
+        ledger = training.check(run, STEPS)
+        assert len({tuple(record.samples) for record in ledger}) >= 4
+
+
+def number_of(run: Any, name: str) -> int:
+    """The number of a member."""
+    number: int = next(member.number for member in run.info().members if member.name == name)
+    return number
+
+
+def wait_for_members(run: Any, numbers: set[int]) -> None:
+    """Until a step is made by these members and no others, while the run goes on."""
+    training.wait_for(lambda: set(run.info().last.samples) == numbers, f"a step of members {numbers}", run)
