@@ -141,15 +141,18 @@ def test_ledger_accounts_for_every_sample(place: Any) -> None:
                 members.start(name)
             training.advance(run, 20)
             members.kill("cleo")
-            wait_for_members(run, {0, 1, 2} - {number_of(run, "cleo")})
+            left = {0, 1, 2} - {number_of(run, "cleo")}
+            wait_for_members(run, left)
             members.start("dora", "cleo")
-            wait_for_members(run, {0, 1, 2, 3} - {number_of(run, "cleo")})
+            everybody = {*left, 3}
+            wait_for_members(run, everybody)
         kill(server.pid)
         server.process.wait()
     with place.serving(), place.watching() as service:
         run = service.get_run("changing")
         training.advance(run, 20)
-        everybody, alone = set(run.info().last.samples), number_of(run, "ada")
+        wait_for_members(run, everybody)
+        alone = number_of(run, "ada")
         with spoilt(place.network["ada"].cut, place.network["ada"].heal):
             wait_for_members(run, everybody - {alone})
         wait_for_members(run, everybody)
