@@ -20,13 +20,14 @@ from grpc_reflection.v1alpha import reflection
 from . import service
 from .addresses import is_loopback
 from .dataset_methods import DatasetMethods
-from .executor import Asker, ProcessExecutor
+from .executor import ProcessExecutor
 from .gate import Gate, reflection_handler
 from .graphs import StoredGraph
 from .kept import Kept
 from .observe.health import tell, watch
 from .observe.observation import Observation
 from .observe.view import Stores, View
+from .planning import Asker
 from .pool import Pool
 from .rpc import Activity, Host
 from .runs.contributions import Contributions

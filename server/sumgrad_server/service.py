@@ -12,10 +12,11 @@ from sumgrad_proto.v1 import service_pb2 as wire
 
 from . import codec, rpc
 from .answers import GradientAnswers
-from .executor import Asker, EvaluateCall, Executor, GradientCall
+from .executor import Executor
 from .faults import DamagedError, UnknownGraphError
 from .graphs import Graphs, StoredGraph, graph_id
 from .jobs import SharedGraph
+from .planning import Asker, EvaluateCall, GradientCall
 from .recent import Recent
 from .resident import Datasets, Rows
 from .rpc import Call, Host, RpcHandler

@@ -16,9 +16,9 @@ from sumgrad_engine.errors import GraphError, InputError
 from sumgrad_engine.program import Layout
 from sumgrad_engine.trace import trace
 from sumgrad_server import settings as settings_module
-from sumgrad_server.executor import MAX_ROWS_BYTES, MAX_SHARD_BLOCKS, MAX_SHARDS, MOST_SECONDS, objective_layout, shard_blocks
 from sumgrad_server.graphs import GraphStore, StoredGraph, graph_id
 from sumgrad_server.jobs import SharedGraph
+from sumgrad_server.planning import MAX_ROWS_BYTES, MAX_SHARD_BLOCKS, MAX_SHARDS, MOST_SECONDS, objective_layout, shard_blocks
 from sumgrad_server.tasks import Packer, Signature
 from sumgrad_server.threads import INLINE_BYTES, in_thread, unblocking
 

@@ -16,9 +16,10 @@ from sumgrad_engine.options import Options
 from sumgrad_engine.trace import trace
 from sumgrad_proto.v1 import service_pb2 as wire
 from sumgrad_server.codec import decode_rows
-from sumgrad_server.executor import Asker, EvaluateCall, GradientCall, ProcessExecutor
+from sumgrad_server.executor import ProcessExecutor
 from sumgrad_server.graphs import StoredGraph, graph_id
 from sumgrad_server.jobs import SharedGraph
+from sumgrad_server.planning import Asker, EvaluateCall, GradientCall
 from sumgrad_server.pool import Pool
 from sumgrad_server.resident import ColumnFile, ResidentColumn, ResidentDataset, Rows
 from sumgrad_server.settings import Settings

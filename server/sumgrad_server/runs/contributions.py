@@ -12,8 +12,9 @@ from sumgrad_engine.types import Array
 from sumgrad_proto.v1 import service_pb2 as wire
 
 from .. import codec
-from ..executor import Asker, Executor, GradientCall
+from ..executor import Executor
 from ..graphs import StoredGraph
+from ..planning import Asker, GradientCall
 from ..resident import Datasets, Rows
 from ..rpc import Call
 from ..settings import Settings

@@ -16,6 +16,7 @@ from ..faults import DamagedError
 from .machine import State
 
 LENGTH_BYTES = 4
+_JSON = json.JSONEncoder(separators=(",", ":"))
 Parts: TypeAlias = list[bytes | memoryview]
 
 
@@ -108,7 +109,7 @@ def pack(header: Mapping[str, Any], arrays: Mapping[str, Array]) -> Parts:
     """A header and arrays as bytes, in parts."""
     kept = {name: np.asarray(array, array.dtype.newbyteorder("<"), order="C") for name, array in arrays.items()}
     said = {**header, "arrays": [(name, array.dtype.str, array.shape) for name, array in kept.items()]} if kept else header
-    text = json.dumps(said, separators=(",", ":")).encode()
+    text = _JSON.encode(said).encode()
     return [len(text).to_bytes(LENGTH_BYTES, "little"), text, *(_bytes_of(array) for array in kept.values())]
 
 

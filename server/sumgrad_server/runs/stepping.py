@@ -11,8 +11,8 @@ from sumgrad_engine.errors import InputError, SumgradError
 from sumgrad_proto.v1 import service_pb2 as wire
 
 from .. import codec, rpc, status
-from ..executor import Asker
 from ..faults import StaleStepError
+from ..planning import Asker
 from ..rpc import Call, Host, RpcHandler
 from ..settings import Settings
 from ..stream import stream_error

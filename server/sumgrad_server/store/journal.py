@@ -133,7 +133,7 @@ class Journal:
         with self._condition:
             self._items.append(item)
             self._condition.notify()
-        await asyncio.shield(item.done)
+        await item.done
 
     def _work(self) -> None:
         """The thread's: what has come while it wrote is written at once."""
