@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import sumgrad
 from sumgrad_server import certs, tokens
+from sumgrad_tests import support
 from sumgrad_tests.hosts import Host, Network, require
 from sumgrad_tests.served import served
 
-TESTS = Path(__file__).resolve().parents[1]
 CLIENTS = ("ada", "bea", "cleo")
 PORT = 50051
 
@@ -45,7 +45,7 @@ class Place:
         return {
             "SUMGRAD_TLS_CA": str(self.folder / "certs" / "ca.pem"),
             "SUMGRAD_TOKEN": self.token,
-            "PYTHONPATH": str(TESTS / "helpers"),
+            "PYTHONPATH": str(Path(support.__file__).parents[1] / "helpers"),
         }
 
     @contextlib.contextmanager

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from sumgrad_tests import asking, support
-from sumgrad_tests.hosts import Host, Network, python, require, spaces, spoilt
+from sumgrad_tests.hosts import Host, Network, require, spaces, spoilt
 
 pytestmark = [pytest.mark.hosts, pytest.mark.chaos, pytest.mark.slow, pytest.mark.xdist_group("hosts")]
 
@@ -23,7 +23,7 @@ class Asking:
     """A client in a host that asks when it is told to."""
 
     def __init__(self, host: Host, address: str, environ: dict[str, str]) -> None:
-        self._process = host.start(*python("asking", address), environ=environ)
+        self._process = host.start(sys.executable, "-m", "sumgrad_tests.asking", address, environ=environ)
 
     def ask(self) -> None:
         """One question, whose answer comes later."""

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 import sumgrad
 from sumgrad_tests import support, training
-from sumgrad_tests.hosts import Host, Relay, python, spoilt
+from sumgrad_tests.hosts import Host, Relay, spoilt
+from sumgrad_tests.members import Members, command
 from sumgrad_tests.served import kill
 
 pytestmark = [pytest.mark.hosts, pytest.mark.chaos, pytest.mark.slow, pytest.mark.xdist_group("hosts")]
 
+NAMES = ("ada", "bea", "cleo")
 STEPS = 500
 PACE = 0.005
 """Seconds that a member is busy with something else between two steps: so the run is not over before it was disturbed."""
@@ -22,32 +24,15 @@ HELD = 3
 """Segments that were sent again, after which a cut is taken to be felt."""
 
 
-class Members:
-    """The processes of a run's members, by name. Each is on a host of its own; the one on the second host is connected through a relay."""
+def members_of(place: Any, run: str, relay: Relay, *names: str) -> Members:
+    """Each on the host of its name, dora on cleo's. What bea sends and gets passes the relay on her host."""
 
-    def __init__(self, place: Any, run: str) -> None:
-        self._place, self._run = place, run
-        self.relay: Relay = place.network["bea"].relay("127.0.0.1:0", place.address)
-        self._running: dict[str, subprocess.Popen[str]] = {}
+    def launch(name: str) -> subprocess.Popen[str]:
+        host: Host = place.network["cleo" if name == "dora" else name]
+        address = relay.address if host.name == "bea" else place.address
+        return host.start(*command(address, run, name, PACE), environ=place.environ)
 
-    def start(self, name: str, host: str | None = None) -> None:
-        """Starts a member, on the host of its name if no other is given."""
-        at: Host = self._place.network[host or name]
-        address = self.relay.address if at.name == "bea" else self._place.address
-        self._running[name] = at.start(*python("member", address, self._run, name, str(PACE)), environ=self._place.environ)
-
-    def kill(self, name: str) -> None:
-        """Kills a member."""
-        process = self._running.pop(name)
-        kill(process.pid)
-        process.wait()
-
-    def finish(self) -> None:
-        """All members see the end of the run."""
-        for name, process in self._running.items():
-            said, _ = process.communicate(timeout=support.PATIENCE)
-            assert said.split()[1:] == [str(STEPS)], (name, said)
-            assert process.returncode == 0, name
+    return Members(launch, *names)
 
 
 @contextmanager
@@ -80,26 +65,25 @@ def lossy(host: Host, probability: float = 0.2) -> Iterator[None]:
         support.wait_until(lambda: all(host.lost().values()), "packets of both directions to be lost")
 
 
-def calm(place: Any, service: sumgrad.Service) -> Any:
+def calm(place: Any, service: sumgrad.Service, relay: Relay) -> Any:
     """A run that nobody disturbs."""
-    run, members = training.create(service, "calm", STEPS), Members(place, "calm")
-    for name in ("ada", "bea", "cleo"):
-        members.start(name)
+    run = training.create(service, "calm", STEPS)
+    members = members_of(place, "calm", relay, *NAMES)
     support.wait_until(lambda: run.info().over, "the calm run to end")
-    members.finish()
+    members.finish(STEPS)
     return run
 
 
 def test_same_bits_as_undisturbed(place: Any) -> None:
     """Parameters and ledger are those of a calm run, to the bit, though links were cut, late and lossy, and a member and the server killed."""
+    relay = place.network["bea"].relay("127.0.0.1:0", place.address)
     with place.serving(graceful=False) as server:
         with place.watching() as service:
-            expected = calm(place, service)
+            expected = calm(place, service, relay)
             ledger, params = training.check(expected, STEPS), expected.params()
-            run, members = training.create(service, "disturbed", STEPS), Members(place, "disturbed")
-            for name in ("ada", "bea", "cleo"):
-                members.start(name)
-            disturb_links(place, run, members)
+            run = training.create(service, "disturbed", STEPS)
+            members = members_of(place, "disturbed", relay, *NAMES)
+            disturb_links(place, run, relay)
             members.kill("cleo")
             members.start("cleo")
             training.advance(run, 20)
@@ -108,22 +92,22 @@ def test_same_bits_as_undisturbed(place: Any) -> None:
     with place.serving(), place.watching() as service:
         run = service.get_run("disturbed")
         training.advance(run, 20)
-        with late(members.relay, 0.05), lossy(place.network["cleo"], 0.05), cut(place, "ada"):
+        with late(relay, 0.05), lossy(place.network["cleo"], 0.05), cut(place, "ada"):
             pass
         training.advance(run, 20)
         support.wait_until(lambda: run.info().over, "the run to end")
-        members.finish()
+        members.finish(STEPS)
         assert training.bits(run.params()) == training.bits(params)
         assert training.account(run.ledger()) == training.account(ledger)
 
 
-def disturb_links(place: Any, run: Any, members: Members) -> None:
+def disturb_links(place: Any, run: Any, relay: Relay) -> None:
     """Each link in its own way, while the run goes on as far as it can."""
     training.advance(run, 20)
     with cut(place, "ada"):
         pass
     training.advance(run, 20)
-    with late(members.relay):
+    with late(relay):
         training.advance(run, 3)
     training.advance(run, 20)
     with lossy(place.network["cleo"]):
@@ -133,17 +117,16 @@ def disturb_links(place: Any, run: Any, members: Members) -> None:
 
 def test_ledger_accounts_for_every_sample(place: Any) -> None:
     """A member is killed for good and another joins, one is cut off for longer than its lease, the server is killed: each step counts each sample once."""
+    relay = place.network["bea"].relay("127.0.0.1:0", place.address)
     with place.serving(graceful=False) as server:
         with place.watching() as service:
             run = training.create(service, "changing", STEPS, min_members=2, lease=2.0)
-            members = Members(place, "changing")
-            for name in ("ada", "bea", "cleo"):
-                members.start(name)
+            members = members_of(place, "changing", relay, *NAMES)
             training.advance(run, 20)
             members.kill("cleo")
             left = {0, 1, 2} - {number_of(run, "cleo")}
             wait_for_members(run, left)
-            members.start("dora", "cleo")
+            members.start("dora")
             everybody = {*left, 3}
             wait_for_members(run, everybody)
         kill(server.pid)
@@ -157,7 +140,7 @@ def test_ledger_accounts_for_every_sample(place: Any) -> None:
             wait_for_members(run, everybody - {alone})
         wait_for_members(run, everybody)
         support.wait_until(lambda: run.info().over, "the run to end")
-        members.finish()
+        members.finish(STEPS)
         ledger = training.check(run, STEPS)
         assert len({tuple(record.samples) for record in ledger}) >= 4
 

@@ -11,7 +11,7 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -245,8 +245,3 @@ def spoilt(spoil: Callable[[], object], mend: Callable[[], object]) -> Iterator[
         yield
     finally:
         mend()
-
-
-def python(module: str, *arguments: str) -> Sequence[str]:
-    """The command that runs a module of this package."""
-    return [sys.executable, "-m", f"sumgrad_tests.{module}", *arguments]

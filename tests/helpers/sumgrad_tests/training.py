@@ -5,6 +5,7 @@ That is worked out from the run's ledger: by sumgrad in this process, and by Num
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -158,6 +159,16 @@ def check(run: Any, steps: int) -> tuple[StepRecord, ...]:
         assert np.allclose(array, alone.params[name], rtol=1e-12, atol=1e-12 * np.abs(array).max()), name
     assert np.allclose(here.values, alone.values, rtol=1e-12)
     return ledger
+
+
+def undisturbed(steps: int, members: int = 3) -> Replay:
+    """What comes of so many steps that all members have made, whatever else has happened."""
+    ledger = []
+    for step in range(steps):
+        parts = [rows_of(step, rank, members, samples=SAMPLES, batch_size=BATCH, seed=SEED) for rank in range(members)]
+        counts = {number: len(part) for number, part in enumerate(parts)}
+        ledger.append(StepRecord(step, 0, 0.0, {}, sum(counts.values()), counts, datetime.datetime.now(datetime.UTC)))
+    return replayed(ledger)
 
 
 def account(ledger: Iterable[StepRecord]) -> list[tuple[int, float, dict[int, int]]]:
