@@ -1,12 +1,15 @@
 # The service: docker build -t sumgrad . && docker run --rm sumgrad serve --help
+# One that computes on a Dask cluster, and the cluster's members: docker build --build-arg EXTRAS="server dask" -t sumgrad-dask .
+# The Prometheus of docker-compose.yml: docker build --target metrics -t sumgrad-metrics .
 
 FROM python:3.11-slim AS build
+ARG EXTRAS=server
 WORKDIR /src
 COPY pyproject.toml requirements-dev.lock README.md CHANGELOG.md LICENSE ./
 # What the service stands on comes first: it changes less often than the service. The lock says which versions were tested;
 # NumPy's and SciPy's own tests, a fifth of it all, stay behind.
 RUN python -m venv --without-pip /sumgrad \
- && python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*p["dependencies"], *p["optional-dependencies"]["server"], sep="\n")' > needed.txt \
+ && python -c 'import sys, tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; extras = p["optional-dependencies"]; needed = [*p["dependencies"], *(one for name in sys.argv[1:] for one in extras[name])]; print(*(one for one in needed if not one.startswith("sumgrad[")), sep="\n")' $EXTRAS > needed.txt \
  && pip --python /sumgrad/bin/python install --no-cache-dir --requirement needed.txt --constraint requirements-dev.lock \
  && find /sumgrad/lib -type d -name tests -prune -exec rm -r {} +
 COPY proto proto
@@ -16,15 +19,31 @@ COPY client client
 RUN pip wheel --no-cache-dir --no-deps --wheel-dir wheels . \
  && pip --python /sumgrad/bin/python install --no-cache-dir --no-deps wheels/*.whl
 
-FROM python:3.11-slim
-RUN useradd --system --no-create-home --shell /usr/sbin/nologin sumgrad
+# Who runs it all. The number is fixed: Kubernetes wants to be told it (deploy/kubernetes), and volumes keep it.
+FROM python:3.11-slim AS base
+RUN groupadd --system --gid 999 sumgrad && useradd --system --uid 999 --gid 999 --no-create-home --shell /usr/sbin/nologin sumgrad
+
+FROM base AS metrics
+RUN apt-get update && apt-get install --yes --no-install-recommends prometheus && rm -rf /var/lib/apt/lists/*
+COPY deploy/prometheus.yml /etc/prometheus/prometheus.yml
+RUN install --directory --owner=sumgrad --group=sumgrad --mode=700 /etc/sumgrad/metrics /var/lib/sumgrad-metrics
+USER sumgrad
+WORKDIR /tmp
+EXPOSE 9090
+ENTRYPOINT ["prometheus", "--config.file=/etc/prometheus/prometheus.yml", "--storage.tsdb.path=/var/lib/sumgrad-metrics"]
+CMD ["--storage.tsdb.retention.time=30d", "--storage.tsdb.retention.size=1GB"]
+HEALTHCHECK --interval=10s --timeout=10s --start-period=30s \
+    CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://localhost:9090/-/ready', timeout=8)"]
+
+FROM base
 COPY --from=build /sumgrad /sumgrad
-# What the services `init` and `train` of docker-compose.yml run.
+# What the services `init`, `train-a` and `train-b` of docker-compose.yml run.
 COPY examples/compose_init.sh examples/train_compose.py /examples/
 ENV PATH=/sumgrad/bin:$PATH PYTHONUNBUFFERED=1
 # For this user alone: compiled code, graphs and datasets, and what each side of an encrypted connection needs to have. Volumes go there.
 RUN install --directory --owner=sumgrad --group=sumgrad --mode=700 \
-    /var/cache/sumgrad /var/lib/sumgrad /etc/sumgrad/authority /etc/sumgrad/server /etc/sumgrad/client
+    /var/cache/sumgrad /var/lib/sumgrad /etc/sumgrad/authority /etc/sumgrad/server /etc/sumgrad/client \
+    /etc/sumgrad/metrics /etc/sumgrad/train-a /etc/sumgrad/train-b /etc/sumgrad/dask
 ENV SUMGRAD_CACHE=/var/cache/sumgrad
 USER sumgrad
 WORKDIR /tmp

@@ -15,14 +15,17 @@ put() { # FILE FOLDER: copies an issued file, unless it is there
   [ -e "$2/$1" ] || { cp "authority/made/$1" "$2/$1.new" && mv "$2/$1.new" "$2/$1"; }
 }
 for file in ca.pem server.pem server.key; do put "$file" server; done
-put ca.pem client
+for folder in metrics train-a train-b; do put ca.pem "$folder"; done
 
-token() { # NAME FILE SCOPES: makes a token, unless it is there
+token() { # NAME FILE SCOPES NAMESPACE: makes a token, unless it is there
   [ -e "$2" ] && return
   sumgrad tokens revoke "$1" --file server/tokens.json >/dev/null 2>&1 || true # one that was made and not kept
-  sumgrad tokens create "$1" --file server/tokens.json --scopes "$3" >"$2.new"
+  sumgrad tokens create "$1" --file server/tokens.json --scopes "$3" --namespace "$4" >"$2.new"
   mv "$2.new" "$2"
 }
-token train client/token read,compute
-token operator authority/operator.token read,admin
+# Runs and datasets belong to a namespace: that of the clients is one, and who only reads metrics has another.
+token train-a train-a/token read,compute default
+token train-b train-b/token read,compute default
+token metrics metrics/token read metrics
+token operator authority/operator.token read,admin default
 echo "certificates and tokens are in place"

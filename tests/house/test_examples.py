@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ SAID = {
     "nist_fit": r"b1 = 2\.38942129\d+E\+02, .*\nb2 = 5\.50156431\d+E-04, ",
     "resident_data": r"samples: 50,000 samples, 1,600,000 bytes .*\nw = \[ ?1\.\d -[12]\.\d .*\], 8\d\.\d%",
     "scalar": r"e = 0\.071945, de/da = 0\.142596, de/db = 0\.503614, by the service",
-    "train_compose": r"trained: loss [\d.]+ accuracy 100\.0% after \d+ steps",
+    "train_compose": r"step 200 .*\ntrained: loss [\d.]+ accuracy 100\.0% after 300 steps, parameters ([0-9a-f]{64})",
 }
 
 
@@ -43,9 +44,12 @@ def test_example_runs(repository: Path, tmp_path: Path, name: str) -> None:
     assert re.search(SAID[name], said), said
 
 
-def test_compose_example_trains_against_a_server(repository: Path, tmp_path: Path) -> None:
-    """The example of docker-compose.yml learns its points through a server that is already there."""
-    with sg.local(workers=1) as service:
+def test_compose_example_trains_with_others(repository: Path, tmp_path: Path) -> None:
+    """Two members of the example of docker-compose.yml end a run through a server that is already there, with the same parameters."""
+    with sg.local(workers=1) as service, ThreadPoolExecutor() as pool:
         assert service.process is not None
-        said = _run(repository / "examples" / "train_compose.py", tmp_path, service.process.address)
-    assert re.search(SAID["train_compose"], said), said
+        command = [repository / "examples" / "train_compose.py", tmp_path, service.process.address, "--steps", "300"]
+        members = [pool.submit(_run, *command, "--member", name, "--seed", seed) for name, seed in (("a", "1"), ("b", "2"))]
+        found = [re.search(SAID["train_compose"], member.result()) for member in members]
+    assert all(found)
+    assert len({match[1] for match in found if match}) == 1
