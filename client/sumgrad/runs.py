@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -128,7 +129,7 @@ def split(data: bytes, shapes: Shapes) -> Params:
     vector = np.frombuffer(data, "<f8").copy()
     found, start = {}, 0
     for name, shape in shapes.items():
-        stop = start + int(np.prod(shape, dtype=np.int64))
+        stop = start + math.prod(shape)
         found[name] = vector[start:stop].reshape(shape)
         start = stop
     return found

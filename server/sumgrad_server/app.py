@@ -20,7 +20,7 @@ from grpc_reflection.v1alpha import reflection
 from . import service
 from .addresses import is_loopback
 from .dataset_methods import DatasetMethods
-from .executor import ProcessExecutor
+from .executor import Executor, ProcessExecutor, Workers
 from .gate import Gate, reflection_handler
 from .graphs import StoredGraph
 from .kept import Kept
@@ -34,7 +34,7 @@ from .runs.contributions import Contributions
 from .runs.methods import RunMethods
 from .runs.stepping import StepMethod
 from .security import Security
-from .settings import Settings
+from .settings import PROCESSES, Settings
 from .status_method import StatusMethod
 from .store.database import StateError
 from .stream import StreamMethods
@@ -100,9 +100,8 @@ class App:
             self._security = Security.of(settings)
         except ValueError as error:
             raise StartError(str(error)) from error
-        self._pool = Pool(settings)
+        self._pool, self._executor = computing(settings)
         self._kept = Kept(settings)
-        self._executor = ProcessExecutor(self._pool, settings)
         self._view = View(settings, self._pool, Stores(self._kept.graphs.held, self._kept.datasets.entries, self._find_graph))
         self._observation = Observation(self._view)
         self._health = health.aio.HealthServicer()
@@ -214,6 +213,23 @@ class App:
             loop.add_signal_handler(number, self._stop.set)
         if exit_with_parent:
             threading.Thread(target=_wait_for_parent, args=[loop, self._stop], daemon=True).start()
+
+
+def computing(settings: Settings) -> tuple[Workers, Executor]:
+    """What computes, and who does it. Raises StartError."""
+    if settings.executor == PROCESSES:
+        pool = Pool(settings)
+        return pool, ProcessExecutor(pool, settings)
+    try:
+        from .cluster.connection import Cluster
+        from .cluster.executor import DaskExecutor
+    except ImportError as error:
+        raise StartError(f"the executor {settings.executor} needs Dask ({error}): pip install 'sumgrad[dask]'") from error
+    try:
+        cluster = Cluster(settings)
+    except ValueError as error:
+        raise StartError(str(error)) from error
+    return cluster, DaskExecutor(cluster, settings)
 
 
 async def first_of(*events: asyncio.Event) -> None:

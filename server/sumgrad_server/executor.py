@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from sumgrad_engine.program import check_parameters
 from sumgrad_engine.types import Array, DType
 
 from .arena import attach
+from .census import Census
 from .graphs import StoredGraph
 from .jobs import Job, Order, SharedGraph
 from .planning import (
@@ -44,6 +46,30 @@ DESCRIBE, BACKWARD = pickled(Describe()), pickled(Backward())
 
 Columns: TypeAlias = tuple[dict[str, Array], str]
 """Outputs by name, and what evaluated them."""
+
+
+class Workers(Protocol):
+    """Those behind an executor: the app starts and ends them. Events are set once; `broken` says that there will never be any."""
+
+    ready: asyncio.Event
+    broken: asyncio.Event
+    stopped: asyncio.Event
+
+    def start(self) -> None:
+        """Begins to have some. Call it in the loop."""
+
+    def drain(self) -> None:
+        """No new work."""
+
+    def abort(self) -> None:
+        """Fails what is not done, and drains; `stopped` is set when they are gone."""
+
+    @property
+    def serving(self) -> bool:
+        """Whether one is ready."""
+
+    def census(self) -> Census:
+        """What they do now."""
 
 
 class Executor(Protocol):

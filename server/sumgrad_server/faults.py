@@ -16,6 +16,7 @@ SumgradError
 ├── PermissionDeniedError     a token that does not allow this
 ├── DrainingError             the server is going down
 ├── WorkersLostError          the work killed every worker that tried it
+├── WrongVersionError         a worker of the cluster has another version of sumgrad
 └── MalformedMessageError     bytes that are no message of this service
 """
 
@@ -55,6 +56,10 @@ class DrainingError(SumgradError):
 
 class WorkersLostError(SumgradError):
     """A part of the work killed every worker that tried it."""
+
+
+class WrongVersionError(SumgradError):
+    """A worker of the cluster has another version of sumgrad."""
 
 
 class MalformedMessageError(SumgradError, ValueError):

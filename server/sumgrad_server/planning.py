@@ -29,7 +29,7 @@ MAX_SHARD_BLOCKS = 64
 OPERATION_SECONDS = 3e-10
 """What an operation of a graph takes with those of its derivatives, as long as nothing was measured: three of them at 10 GFLOP/s."""
 LEAST_SECONDS, MOST_SECONDS = 0.0005, 0.008
-"""How long a shard should take: handing one out costs 0.2 ms, and while it runs the next request waits."""
+"""How long a shard for a process of this machine should take: handing one out costs 0.2 ms, and while it runs the next request waits."""
 LIGHT_SECONDS = 0.0003
 """A job that takes less is light: handing it out takes as long."""
 MAX_SHARDS = 16_384
@@ -96,15 +96,27 @@ class Sum:
 AnyCall: TypeAlias = GradientCall | EvaluateCall
 
 
-def shard_blocks(blocks: int, workers: int, row_bytes: int = 0, block_seconds: float | None = None) -> int:
+@dataclass(frozen=True)
+class Grain:
+    """How large shards may be: how long they should take, in seconds, and how many blocks they may have."""
+
+    least_seconds: float = LEAST_SECONDS
+    most_seconds: float = MOST_SECONDS
+    most_blocks: int = MAX_SHARD_BLOCKS
+
+
+PROCESSES = Grain()
+
+
+def shard_blocks(blocks: int, workers: int, row_bytes: int = 0, block_seconds: float | None = None, grain: Grain = PROCESSES) -> int:
     """Blocks in a shard: a power of two, so that sums over shards have the bits of the sum over blocks.
 
     As many as leave every worker some shards, so that all end at about the same time; not so few that handing them out takes longer than they do,
     and not so many that small requests wait long for a turn.
     """
-    least, most = 1.0, float(MAX_SHARD_BLOCKS)
+    least, most = 1.0, float(grain.most_blocks)
     if block_seconds:
-        least, most = LEAST_SECONDS / block_seconds, MOST_SECONDS / block_seconds
+        least, most = grain.least_seconds / block_seconds, grain.most_seconds / block_seconds
     size = 1
     while size < blocks and 2 * size <= most and (size < least or -(-blocks // (2 * size)) >= SHARDS_PER_WORKER * workers):
         size *= 2
@@ -116,7 +128,8 @@ def shard_blocks(blocks: int, workers: int, row_bytes: int = 0, block_seconds: f
 class Paces:
     """How long blocks of some work took, and the shards that follow from it. `work` names a graph and what is done with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, grain: Grain = PROCESSES) -> None:
+        self._grain = grain
         self._known: Recent[tuple[Any, ...], float] = Recent(KEPT_PLANS)
 
     def seconds(self, work: tuple[Any, ...], samples: int) -> float:
@@ -133,7 +146,7 @@ class Paces:
         if blocks == 1:
             return 1
         pace = self._known.find(work) or BLOCK * OPERATION_SECONDS * signature.operations
-        return shard_blocks(blocks, workers, row_bytes, pace)
+        return shard_blocks(blocks, workers, row_bytes, pace, self._grain)
 
     def learn(self, work: tuple[Any, ...], samples: int, seconds: float) -> None:
         """Notes how long so many samples took."""

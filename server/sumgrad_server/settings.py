@@ -12,6 +12,7 @@ from sumgrad_engine.options import Evaluator
 
 LogFormat: TypeAlias = Literal["text", "json"]
 LogLevel: TypeAlias = Literal["debug", "info", "warning", "error"]
+PROCESSES = "processes"
 GIB = 1 << 30
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
@@ -41,6 +42,14 @@ class Settings:
     """Worker processes; by default one a core."""
     evaluator: Evaluator = "auto"
     """What evaluates where a request does not say; "reference": compiled code is refused."""
+    executor: str = PROCESSES
+    """What computes: "processes" of this machine, or the workers of a Dask cluster, by the address of its scheduler (tcp://host:port, tls://host:port)."""
+    executor_tls_ca: str | None = None
+    """PEM file with the authorities of the cluster's certificates; with the next two for tls:// addresses."""
+    executor_tls_cert: str | None = None
+    """PEM file with the certificate that the cluster asks for."""
+    executor_tls_key: str | None = None
+    """PEM file with its private key."""
     cache_dir: str | None = None
     """Where compiled code is kept; empty: in memory only; None: where the engine keeps it (SUMGRAD_CACHE, or the user's cache directory)."""
     state_dir: str | None = None
@@ -108,6 +117,8 @@ class Settings:
     """Shared memory of all requests that wait or run, and of what is kept for the next ones."""
     max_worker_bytes: int = field(default_factory=lambda: max(GIB, memory_bytes() // 2 // cores()))
     """Memory of one worker, beside the shared one."""
+    max_cluster_bytes: int = 8 * GIB
+    """Datasets that are held by the workers of a Dask cluster; the least recently used go first."""
     max_compile_seconds: float = 60.0
     """How long a worker may compile one graph."""
     max_programs: int = 32

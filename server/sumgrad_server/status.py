@@ -39,6 +39,7 @@ from .faults import (
     UnknownGraphError,
     UnknownRunError,
     WorkersLostError,
+    WrongVersionError,
     no_room,
 )
 
@@ -82,6 +83,7 @@ TABLE = (
     Row(LimitError, grpc.StatusCode.RESOURCE_EXHAUSTED, "LIMIT_EXCEEDED"),
     Row(DrainingError, grpc.StatusCode.UNAVAILABLE, "DRAINING"),
     Row(WorkersLostError, grpc.StatusCode.INTERNAL, "WORKERS_LOST"),
+    Row(WrongVersionError, grpc.StatusCode.INTERNAL, "WRONG_VERSION"),
     Row(Cancelled, grpc.StatusCode.CANCELLED, "CANCELLED"),
     Row(TimeoutError, grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED"),
     Row(asyncio.CancelledError, grpc.StatusCode.CANCELLED, "CANCELLED"),

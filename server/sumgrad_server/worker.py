@@ -152,9 +152,13 @@ class Shard:
 
 def describe(_: Describe, shard: Shard) -> Answer:
     """Checks a graph and says what it takes and gives."""
-    graph = shard.read_graph()
+    return signature_of(shard.read_graph()), None
+
+
+def signature_of(graph: Graph) -> Signature:
+    """What a graph takes and gives."""
     outputs = tuple((name, graph.types[node]) for name, node in graph.outputs.items())
-    return Signature(graph.node_count, _leaves(graph), outputs, _objective(graph), _operations(graph)), None
+    return Signature(graph.node_count, _leaves(graph), outputs, _objective(graph), _operations(graph))
 
 
 def _operations(graph: Graph) -> int:

@@ -31,7 +31,7 @@ def other_value(name: str) -> Any:
         return next(one for one in get_args(hint) if one != default)
     if name in ("address", "metrics_address"):
         return "127.0.0.1:7"
-    return {bool: not default, int: 1 + (default or 0), float: 0.5}.get(hint, "some/path")
+    return {bool: not default, int: 1 + default if hint is int else 0, float: 0.5}.get(hint, "some/path")
 
 
 OTHERS = {name: other_value(name) for name in NAMES}
