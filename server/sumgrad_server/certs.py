@@ -1,4 +1,4 @@
-"""Makes certificates for development: an authority, a server's and clients'.
+"""Makes certificates for development: an authority, a server's, clients' and those of a cluster's nodes.
 
 Who serves strangers gets certificates from an authority that they trust, and does not need this.
 """
@@ -62,12 +62,17 @@ def authority() -> Pair:
 def server(issuer: Pair, hosts: Sequence[str], days: int = DAYS) -> Pair:
     """A certificate for a server that clients reach by these names and addresses. Raises ValueError for a host that is none."""
     names = x509.SubjectAlternativeName([_general_name(host) for host in dict.fromkeys([*LOCAL_HOSTS, *hosts])])
-    return _leaf("sumgrad server", days, issuer, ExtendedKeyUsageOID.SERVER_AUTH, [(names, False)])
+    return _leaf("sumgrad server", days, issuer, [ExtendedKeyUsageOID.SERVER_AUTH], [(names, False)])
 
 
 def client(issuer: Pair, name: str, days: int = DAYS) -> Pair:
     """A client's certificate."""
-    return _leaf(name, days, issuer, ExtendedKeyUsageOID.CLIENT_AUTH, [])
+    return _leaf(name, days, issuer, [ExtendedKeyUsageOID.CLIENT_AUTH], [])
+
+
+def node(issuer: Pair, name: str, days: int = DAYS) -> Pair:
+    """A certificate for a node of a Dask cluster, which is server and client at once. Dask asks who issued it, and for no name."""
+    return _leaf(name, days, issuer, [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH], [])
 
 
 def _general_name(host: str) -> x509.GeneralName:
@@ -79,9 +84,9 @@ def _general_name(host: str) -> x509.GeneralName:
         return x509.DNSName(host)
 
 
-def _leaf(name: str, days: int, issuer: Pair, use: x509.ObjectIdentifier, more: Extensions) -> Pair:
+def _leaf(name: str, days: int, issuer: Pair, uses: Sequence[x509.ObjectIdentifier], more: Extensions) -> Pair:
     end = min(datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=days), issuer.certificate.not_valid_after_utc)
-    own = [(x509.BasicConstraints(False, None), True), (x509.ExtendedKeyUsage([use]), False), *more]
+    own = [(x509.BasicConstraints(False, None), True), (x509.ExtendedKeyUsage(uses), False), *more]
     return _issued(name, end, issuer, own)
 
 
@@ -112,17 +117,19 @@ def _usage(*, signs: bool) -> x509.KeyUsage:
     return x509.KeyUsage(digital_signature=not signs, key_cert_sign=signs, crl_sign=signs, **others)
 
 
-def make(folder: Path, hosts: Sequence[str], clients: Sequence[str], days: int = DAYS) -> list[Path]:
-    """Makes what is not there yet: the authority, the server's certificate, and those of the clients; gives the files.
+def make(folder: Path, hosts: Sequence[str], clients: Sequence[str], days: int = DAYS, nodes: Sequence[str] = ()) -> list[Path]:
+    """Makes what is not there yet: the authority, the server's certificate, and those of clients and of a cluster's nodes; gives the files.
 
     Raises FileExistsError if what is asked for is there, ValueError for a name that is none, and OSError.
     """
-    for name in clients:
+    for kind, name in [*(("client", name) for name in clients), *(("node", name) for name in nodes)]:
         if not NAME.fullmatch(name):
-            raise ValueError(f"client {name!r} must have 1 to 64 letters, digits, dots, dashes and underscores")
+            raise ValueError(f"{kind} {name!r} must have 1 to 64 letters, digits, dots, dashes and underscores")
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     has_authority, has_server = _has(folder, AUTHORITY), _has(folder, SERVER)
-    wanted = [f"client-{name}" for name in clients] + ([SERVER] if hosts or not clients else [])
+    leaves = {f"client-{name}": (client, name) for name in clients} | {f"node-{name}": (node, name) for name in nodes}
+    serves = bool(hosts) or not leaves
+    wanted = [*leaves, *([SERVER] if serves else [])]
     taken = [name for name in wanted if _has(folder, name)]
     if taken:
         raise FileExistsError(
@@ -130,9 +137,9 @@ def make(folder: Path, hosts: Sequence[str], clients: Sequence[str], days: int =
         )
     issuer = Pair.read(folder, AUTHORITY) if has_authority else authority()
     files = {} if has_authority else issuer.files(AUTHORITY)
-    files |= {} if has_server else server(issuer, hosts, days).files(SERVER)
-    for name in clients:
-        files |= client(issuer, name, days).files(f"client-{name}")
+    files |= {} if has_server or (nodes and not serves) else server(issuer, hosts, days).files(SERVER)
+    for file, (issue, name) in leaves.items():
+        files |= issue(issuer, name, days).files(file)
     return _write(folder, files)
 
 

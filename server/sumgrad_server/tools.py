@@ -30,11 +30,12 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_certs(made: argparse.ArgumentParser) -> None:
     made.description = (
-        "Makes an authority, a server's certificate and clients' certificates, for development. What is there is not overwritten."
+        "Makes an authority, a server's certificate, clients' and cluster nodes', for development. What is there is not overwritten."
     )
     made.add_argument("folder", metavar="DIR", type=Path, help="where they go; an authority that is there issues the new ones")
     made.add_argument("--host", action="append", default=[], help="name or address by which clients reach the server, beside localhost")
     made.add_argument("--client", action="append", default=[], metavar="NAME", help="make a certificate for this client (mutual TLS)")
+    made.add_argument("--node", action="append", default=[], metavar="NAME", help="make a certificate for this node of a Dask cluster")
     made.add_argument("--days", type=_positive, default=DAYS, metavar="N", help="how long they are good (default %(default)s)")
     made.set_defaults(run=certs)
 
@@ -71,8 +72,12 @@ def certs(options: argparse.Namespace) -> None:
     """Makes certificates, and says what to do with them."""
     from .certs import make  # cryptography is loaded when it is needed
 
-    made = make(options.folder, options.host, options.client, options.days)
-    print(*(f"made {path}" for path in made), "", *_next_steps(options.folder, options.client), sep="\n")
+    made = make(options.folder, options.host, options.client, options.days, options.node)
+    print(*(f"made {path}" for path in made), sep="\n")
+    if options.node:
+        print("", "Whoever has the key of a node, or ca.key, can run what they like on the whole cluster.", sep="\n")
+    else:
+        print("", *_next_steps(options.folder, options.client), sep="\n")
 
 
 def _next_steps(folder: Path, clients: Sequence[str]) -> list[str]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
+import ssl
 import stat
 import subprocess
 import sys
@@ -68,6 +70,25 @@ def test_certificates_hold_for_what_they_are_for(tmp_path: Path) -> None:
         assert isinstance(key, ec.EllipticCurvePrivateKey)
         assert isinstance(key.curve, ec.SECP256R1)
         assert key.public_key() == read(tmp_path / f"{name}.pem").public_key()
+
+
+def test_nodes_are_servers_and_clients(tmp_path: Path) -> None:
+    """A certificate of a Dask cluster's node lets OpenSSL, which Dask asks, take it for either part; no server's certificate is made with it."""
+    certs.make(tmp_path, [], [], nodes=["worker"])
+    assert {path.name for path in tmp_path.iterdir()} == {"ca.pem", "ca.key", "node-worker.pem", "node-worker.key"}
+    contexts = []
+    for protocol in (ssl.PROTOCOL_TLS_SERVER, ssl.PROTOCOL_TLS_CLIENT):
+        contexts.append(ssl.SSLContext(protocol))
+        contexts[-1].check_hostname = False  # as Dask does
+        contexts[-1].verify_mode = ssl.CERT_REQUIRED
+        contexts[-1].load_verify_locations(tmp_path / "ca.pem")
+        contexts[-1].load_cert_chain(tmp_path / "node-worker.pem", tmp_path / "node-worker.key")
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ends = [contexts[0].wrap_bio(incoming, outgoing, server_side=True), contexts[1].wrap_bio(outgoing, incoming)]
+    for end in [ends[1], ends[0], ends[1], ends[0]]:
+        with contextlib.suppress(ssl.SSLWantReadError):
+            end.do_handshake()
+    assert all(end.getpeercert() for end in ends)
 
 
 def test_nothing_is_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
