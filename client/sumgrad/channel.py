@@ -19,6 +19,9 @@ _GIB = 1 << 30
 MAX_MESSAGE_BYTES = 1 << 28
 """The server's own limit. A larger message would keep all others waiting while it arrives; that is what datasets are for."""
 KEEPALIVE_MS = 10_000
+FIRST_RECONNECT_MS, LONGEST_RECONNECT_MS = 200, 2000
+"""Pauses before a lost connection is tried again. gRPC's own grow to two minutes, and calls fail at once until then: longer than leases are."""
+RECONNECT_MS = 200
 
 
 def checked_address(address: str, *, insecure: bool) -> str:
@@ -61,6 +64,12 @@ def channel_options(max_message_bytes: int) -> list[tuple[str, int | str]]:
         # A host that is cut off, or has stopped, is noticed while calls wait for it; without this, by their deadlines only.
         ("grpc.keepalive_time_ms", KEEPALIVE_MS),
         ("grpc.keepalive_timeout_ms", KEEPALIVE_MS // 2),
+        # A server that comes back is found soon: gRPC would let up to two minutes pass, and leases run out.
+        ("grpc.initial_reconnect_backoff_ms", RECONNECT_MS),
+        ("grpc.min_reconnect_backoff_ms", RECONNECT_MS),
+        ("grpc.max_reconnect_backoff_ms", 10 * RECONNECT_MS),
+        ("grpc.initial_reconnect_backoff_ms", FIRST_RECONNECT_MS),
+        ("grpc.max_reconnect_backoff_ms", LONGEST_RECONNECT_MS),
         # A proxy from the environment is for the web, not for this.
         ("grpc.enable_http_proxy", 0),
     ]
