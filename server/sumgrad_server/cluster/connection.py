@@ -23,6 +23,8 @@ log = logging.getLogger(__name__)
 CONNECT_SECONDS = 5.0
 LOOK_SECONDS = 0.1
 """How often the connection is looked at."""
+ASK_SECONDS = 1.0
+"""How often the scheduler is asked for its workers."""
 
 
 class Cluster:
@@ -33,6 +35,7 @@ class Cluster:
         self._settings = settings
         self._security = security(settings)
         self._client: Client | None = None
+        self._workers: dict[str, dict[str, Any]] = {}  # by address, as the scheduler has said
         self._connected = asyncio.Event()
         self._keeper: asyncio.Task[None] | None = None
         self._requests: set[asyncio.Task[object]] = set()
@@ -49,18 +52,18 @@ class Cluster:
     @property
     def serving(self) -> bool:
         """Whether there are workers."""
-        return self._connected.is_set() and bool(self._workers())
+        return self._connected.is_set() and bool(self._workers)
 
     @property
     def size(self) -> int:
         """How many workers there are; one, if none is known."""
-        return max(1, len(self._workers()))
+        return max(1, len(self._workers))
 
     def census(self) -> Census:
         """The cluster's workers. Their processes are other machines' business: they have no numbers here."""
         workers = tuple(
             WorkerCensus(number, 0, "busy" if state.get("metrics", {}).get("executing") else "idle", 0, _memory(state))
-            for number, state in enumerate(self._workers().values())
+            for number, state in enumerate(self._workers.values())
         )
         return Census(workers, len(self._requests), 0, self.totals)
 
@@ -119,11 +122,11 @@ class Cluster:
         said = f"as many requests {whose}wait or run already as {limit} allows"
         raise BusyError(said, limit=limit, value=allowed + 1, allowed=allowed)
 
-    def _workers(self) -> dict[str, dict[str, Any]]:
-        if self._client is None:
-            return {}
-        found: dict[str, dict[str, Any]] = self._client.scheduler_info().get("workers", {})
-        return found
+    async def _ask(self, client: Client) -> None:
+        """Asks the scheduler for its workers: what an asynchronous client knows by itself does not have them."""
+        with contextlib.suppress(OSError, TimeoutError):
+            identity = await asyncio.wait_for(client.scheduler.identity(n_workers=-1), CONNECT_SECONDS)
+            self._workers = identity["workers"]
 
     async def _keep(self) -> None:
         """Connects, and again whenever the connection is lost for good."""
@@ -133,7 +136,8 @@ class Cluster:
                     while client.status in ("running", "connecting"):
                         if client.status == "running":
                             self._connected.set()
-                        await asyncio.sleep(LOOK_SECONDS)
+                            await self._ask(client)
+                        await asyncio.sleep(LOOK_SECONDS if not self._workers else ASK_SECONDS)
                 log.warning("the connection to the scheduler %s is lost", self._settings.executor)
         finally:
             self._connected.clear()
@@ -142,13 +146,14 @@ class Cluster:
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Client]:
         client = self._client = await self._found()
-        log.info("connected to the scheduler %s, which has %d workers", self._settings.executor, len(self._workers()))
+        await self._ask(client)
+        log.info("connected to the scheduler %s, which has %d workers", self._settings.executor, len(self._workers))
         self._connected.set()
         try:
             yield client
         finally:
             self._connected.clear()
-            self._client = None
+            self._client, self._workers = None, {}
             with contextlib.suppress(Exception):
                 await client.close(timeout=1)
 
