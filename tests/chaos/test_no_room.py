@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import sumgrad_engine as sg
 from sumgrad_engine.trace import trace
 from sumgrad_proto.v1 import service_pb2 as wire
 from sumgrad_tests import load, support
+from sumgrad_tests.mounts import needs_mounts, seen_by, with_mount
 from sumgrad_tests.requests import logistic, samples, upload
 from sumgrad_tests.served import served
 
@@ -22,15 +22,6 @@ pytestmark = [pytest.mark.chaos, pytest.mark.slow, pytest.mark.xdist_group("load
 
 FLOOR = 100
 MIB = 1 << 20
-needs_mounts = pytest.mark.skipif(
-    os.geteuid() != 0 or not shutil.which("unshare"), reason="needs root and unshare, for file systems of its own"
-)
-
-
-def with_mount(folder: Path, nbytes: int, then: str = "true") -> Sequence[str]:
-    """A command that runs another one where this folder is a small file system in memory, seen by nobody else and gone with it."""
-    mount = f'mount -t tmpfs -o size={nbytes} tmpfs "{folder}" && {then} && exec "$@"'
-    return ["unshare", "--mount", "sh", "-c", mount, "sh"]
 
 
 @needs_mounts
@@ -38,7 +29,7 @@ def test_shared_memory_file_system_is_full(tmp_path: Path) -> None:
     """With a full /dev/shm the server works as ever: it needs no room there."""
     full = with_mount(Path("/dev/shm"), MIB, "{ dd if=/dev/zero of=/dev/shm/full bs=1M count=2 2>/dev/null || true; }")
     with served(tmp_path, "--workers", "2", prefix=full) as server:
-        shm = os.statvfs(Path("/proc", str(server.pid), "root", "dev", "shm"))
+        shm = os.statvfs(seen_by(server.pid, Path("/dev/shm")))
         assert shm.f_bavail == 0
         client = load.Client(server.address)
         with load.running(server.address, load.questions(client)) as ledger:
