@@ -14,6 +14,7 @@ import sumgrad as sg
 # What each example must print, with room for the last digits where they depend on the machine's libraries.
 SAID = {
     "async_client": r"w = 2\.000   F\(w\) = 0\.057137   F'\(w\) = \+0\.077609",
+    "digits": r"30    97\.\d\d%         97\.\d\d%\nafter 210 steps of 3 members no weight differs from scikit-learn's by more than \d\.\de-1[0-9]",
     "hessian": r"Newton step 10: w = \[0\.49\d+ 0\.79\d+\], \|gradient\| = [\d.]+e-(0[89]|1\d)",
     "logistic_regression": r"7\d\.\d% of 20,000 samples on the right side",
     "moons": r"accuracy (9[5-9]\.\d|100\.0)%",
