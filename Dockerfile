@@ -1,17 +1,20 @@
 # The service: docker build -t sumgrad . && docker run --rm sumgrad serve --help
-# One that computes on a Dask cluster, and the cluster's members: docker build --build-arg EXTRAS="server dask" -t sumgrad-dask .
+# One that computes on a Dask cluster, and the cluster's members: docker build --build-arg EXTRAS=dask -t sumgrad-dask .
 # The Prometheus of docker-compose.yml: docker build --target metrics -t sumgrad-metrics .
 
 FROM python:3.11-slim AS build
-ARG EXTRAS=server
 WORKDIR /src
 COPY pyproject.toml requirements-dev.lock README.md CHANGELOG.md LICENSE ./
 # What the service stands on comes first: it changes less often than the service. The lock says which versions were tested;
 # NumPy's and SciPy's own tests, a fifth of it all, stay behind.
 RUN python -m venv --without-pip /sumgrad \
- && python -c 'import sys, tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; extras = p["optional-dependencies"]; needed = [*p["dependencies"], *(one for name in sys.argv[1:] for one in extras[name])]; print(*(one for one in needed if not one.startswith("sumgrad[")), sep="\n")' $EXTRAS > needed.txt \
+ && python -c 'import tomllib; p = tomllib.load(open("pyproject.toml", "rb"))["project"]; print(*p["dependencies"], *p["optional-dependencies"]["server"], sep="\n")' > needed.txt \
  && pip --python /sumgrad/bin/python install --no-cache-dir --requirement needed.txt --constraint requirements-dev.lock \
  && find /sumgrad/lib -type d -name tests -prune -exec rm -r {} +
+# The extras of pyproject.toml that are wanted beside the server.
+ARG EXTRAS=
+RUN python -c 'import sys, tomllib; extras = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; print(*(one for name in sys.argv[1:] for one in extras[name] if not one.startswith("sumgrad[")), sep="\n")' $EXTRAS > more.txt \
+ && pip --python /sumgrad/bin/python install --no-cache-dir --requirement more.txt --constraint requirements-dev.lock
 COPY proto proto
 COPY engine engine
 COPY server server

@@ -1,9 +1,10 @@
 #!/bin/sh
 # What the service `init` of docker-compose.yml does: certificates and tokens into its volumes, where they are not there yet.
-# Stopped half way, it goes on the next time: what is made appears under its name when it is complete.
+# Stopped half way, it goes on the next time: what is made appears under its name when it is complete. With `dask`, as in
+# compose.dask.yml, it also makes what the nodes of the cluster show each other: an authority of their own, and one certificate for all.
 set -eu
 umask 077
-cd "${1:-/etc/sumgrad}"
+cd /etc/sumgrad
 
 if [ ! -e authority/made ]; then
   rm -rf authority/new
@@ -12,10 +13,10 @@ if [ ! -e authority/made ]; then
 fi
 
 put() { # FILE FOLDER: copies an issued file, unless it is there
-  [ -e "$2/$1" ] || { cp "authority/made/$1" "$2/$1.new" && mv "$2/$1.new" "$2/$1"; }
+  [ -e "$2/${1##*/}" ] || { cp "authority/$1" "$2/new" && mv "$2/new" "$2/${1##*/}"; }
 }
-for file in ca.pem server.pem server.key; do put "$file" server; done
-for folder in metrics train-a train-b; do put ca.pem "$folder"; done
+for file in ca.pem server.pem server.key; do put "made/$file" server; done
+for folder in metrics train-a train-b; do put made/ca.pem "$folder"; done
 
 token() { # NAME FILE SCOPES NAMESPACE: makes a token, unless it is there
   [ -e "$2" ] && return
@@ -28,4 +29,13 @@ token train-a train-a/token read,compute default
 token train-b train-b/token read,compute default
 token metrics metrics/token read metrics
 token operator authority/operator.token read,admin default
+
+if [ "${1:-}" = dask ]; then
+  if [ ! -e authority/dask ]; then
+    rm -rf authority/new
+    sumgrad certs authority/new --node dask --days 3650 >/dev/null
+    mv authority/new authority/dask
+  fi
+  for file in ca.pem node-dask.pem node-dask.key; do put "dask/$file" dask; done
+fi
 echo "certificates and tokens are in place"
