@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -42,6 +42,7 @@ class Cluster:
         self._askers: Counter[str] = Counter()
         self._draining = self._aborted = False
         self.totals = Totals()
+        self.tasks = 0  # that the scheduler has
         self.ready, self.broken, self.stopped = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
     def start(self) -> None:
@@ -60,9 +61,9 @@ class Cluster:
         return max(1, len(self._workers))
 
     def census(self) -> Census:
-        """The cluster's workers. Their processes are other machines' business: they have no numbers here."""
+        """The cluster's workers. Their processes are other machines' business, and have no numbers here; as many are busy as there are tasks for."""
         workers = tuple(
-            WorkerCensus(number, 0, "busy" if state.get("metrics", {}).get("executing") else "idle", 0, _memory(state))
+            WorkerCensus(number, 0, "busy" if number < self.tasks else "idle", 0, _memory(state))
             for number, state in enumerate(self._workers.values())
         )
         return Census(workers, len(self._requests), 0, self.totals)
@@ -94,6 +95,15 @@ class Cluster:
         finally:
             self._requests.discard(task)
             self._askers -= Counter([asker.client])
+
+    @contextlib.contextmanager
+    def working(self) -> Iterator[None]:
+        """One task that the scheduler has."""
+        self.tasks += 1
+        try:
+            yield
+        finally:
+            self.tasks -= 1
 
     def drain(self) -> None:
         """No new requests."""

@@ -188,7 +188,8 @@ class DaskExecutor:
             future: Future | None = None
             try:
                 future = await submit(await self._cluster.client())
-                return await future
+                with self._cluster.working():
+                    return await future
             except (Exception, asyncio.CancelledError) as error:
                 if (task := asyncio.current_task()) is not None and task.cancelling():
                     raise
