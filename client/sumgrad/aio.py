@@ -73,6 +73,11 @@ class AsyncService:
     dataset = _awaited(Protocol.dataset)
     delete_dataset = _awaited(Protocol.delete_dataset)
     status = _awaited(Protocol.status)
+    runs = _awaited(Protocol.runs)
+    run_info = _awaited(Protocol.run_info)
+    run_params = _awaited(Protocol.run_params)
+    run_ledger = _awaited(Protocol.run_ledger)
+    stop_run = _awaited(Protocol.stop_run)
     health = _awaited(Protocol.health)
 
     def stream(self, window: int = 16) -> AsyncGradientStream:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
@@ -139,11 +141,20 @@ class Member:
         """The parameters at this member's turn, for which it waits; or those that the run has ended with."""
         return split(self._now().parameters, self.info.shapes)
 
+    @property
+    def last(self) -> StepResult | None:
+        """What came of the step before this member's turn, for which it waits; None if that is the first.
+
+        Where members update the parameters, one who comes late begins with these parameters and this gradient.
+        """
+        said = self._now()
+        return self._result(read_record(said.committed.record), said) if said.HasField("committed") else None
+
     def step(self, data: Arrays | Dataset | str | None = None, *, rows: RowChoice | None = None) -> StepResult | None:
         """One step of the run, with these samples of this member; without any, with its part of the data that it has joined with.
 
         Waits for all members. None if the run has ended before the step was made. Raises ServiceError for samples that do not fit; another call may
-        bring others.
+        bring others. Raises AbortedError if members update the parameters, and the run has gone on without this one: see `last`.
         """
         if data is None:
             return self._exchanged(self._fed())
@@ -196,14 +207,16 @@ class Member:
 
         The bar shows the run's steps.
         """
-        last = None
-        begin = self.next_step
+        last, begin = None, self.next_step
         end = self.info.max_steps if steps is None else begin + steps
         with tqdm(total=end, initial=begin, disable=not progress, unit="step", desc=f"{self.info.name}/{self.name}") as bar:
-            while (steps is None or bar.n < begin + steps) and (found := self.step()) is not None:
+            for _ in itertools.count() if steps is None else range(steps):
+                found = self.step()
+                if found is None:
+                    break
                 last = found
-                bar.update(found.step + 1 - bar.n)
                 bar.set_postfix({"value": f"{found.value:.4g}", "members": len(found.samples)}, refresh=False)
+                bar.update(found.step + 1 - bar.n)
                 if callback is not None and callback(found):
                     break
         return last
@@ -254,7 +267,7 @@ class Member:
         """Does something about an error that says that a contribution did not count: the turn comes again. Raises it if nothing helps."""
         reason = error.details.get("reason")
         if isinstance(error, NotFoundError) and reason == "UNKNOWN_GRAPH" and self._objective is not None:
-            self._service.carry_out(self._service.protocol.register_again(self._objective))
+            self._seat.ask(partial(self._service.protocol.register_again, self._objective))
         elif isinstance(error, UnavailableError) or (isinstance(error, ResourceExhaustedError) and error.retry_after is not None):
             time.sleep(BUSY_SECONDS)
         elif reason != "STALE_STEP":
@@ -263,16 +276,24 @@ class Member:
     def _exchanged(self, make: Make) -> StepResult | None:
         """Contributes until a step has counted it, or the run has ended."""
         while (turn := self._awaited()) is not None:
-            self._send(make, turn)
             try:
-                self._hear(self._seat.receive())
+                self._hear(self._answer(make, turn))
             except ServiceError:
                 self._turn = turn  # the next call may do better
                 raise
-            record = self._counted(turn)
-            if record is not None:
-                return record
+            result = self._counted(turn)
+            if result is not None:
+                return result
         return None
+
+    def _answer(self, make: Make, turn: wire.Turn) -> wire.StepResponse:
+        """What the server says to this member's contribution. What it has said of this turn before that came is passed over."""
+        stream = self._seat.attachments
+        self._send(make, turn)
+        while True:
+            response = self._seat.receive()
+            if self._seat.attachments != stream or not _is_of(turn, response):
+                return response
 
     def _send(self, make: Make, turn: wire.Turn) -> None:
         self._turn = None
@@ -287,15 +308,23 @@ class Member:
         said = self._turn if self._turn is not None else self._ended
         if said is None or said.step <= turn.step:
             return None
-        record: StepRecord | None
-        if said.step == turn.step + 1:
-            record = read_record(said.committed.record)
-        else:  # others have gone on
-            ledger = self._service.carry_out(self._service.protocol.run_ledger(self.info.id, turn.step))
-            record = next((line for line in ledger if line.step == turn.step), None)
-        if record is None or self.number not in record.samples:
-            return None
-        return self._result(record, said)
+        missed = said.step > turn.step + 1
+        record = self._recorded(turn.step) if missed else read_record(said.committed.record)
+        counted = record is not None and self.number in record.samples
+        if not self.info.updates and (missed or not counted):
+            if self.over:
+                return None
+            raise AbortedError(
+                f"the run has gone on to step {said.step} without this member, which has not seen all gradients: "
+                "begin again with the parameters and the gradient of member.last",
+                status="ABORTED",
+            )
+        return self._result(record, said) if record is not None and counted else None
+
+    def _recorded(self, step: int) -> StepRecord | None:
+        """A line of the ledger."""
+        ledger = self._seat.ask(partial(self._service.protocol.run_ledger, self.info.id, step))
+        return next((line for line in ledger if line.step == step), None)
 
     def _result(self, record: StepRecord, said: wire.Turn | wire.Ended) -> StepResult:
         shapes = self.info.shapes
@@ -307,3 +336,14 @@ class Member:
 
 def _always(message: wire.Contribution) -> Make:
     return lambda turn, rank, size: message
+
+
+def _is_of(turn: wire.Turn, response: wire.StepResponse) -> bool:
+    """Whether a response only says that it is this turn now."""
+    kind = response.WhichOneof("response")
+    if kind == "turn":
+        return (response.turn.step, response.turn.attempt) == (turn.step, turn.attempt)
+    if kind == "ended":
+        return False
+    details = from_status(response.error.code, response.error.message, response.error.details).details
+    return details.get("reason") == "STALE_STEP" and (details.get("step"), details.get("attempt")) == (str(turn.step), str(turn.attempt))

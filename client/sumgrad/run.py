@@ -18,7 +18,7 @@ from sumgrad_engine.program import Result
 from sumgrad_proto.v1 import service_pb2 as wire
 
 from .channel import error_of
-from .errors import UnavailableError
+from .errors import AbortedError, UnavailableError
 from .member import Feed, Member, StepResult
 from .parameters import save_params
 from .resident import Dataset
@@ -139,7 +139,14 @@ class _Fitting:
             raise ValueError("the run has no optimiser: pass the one by which its members update")
         self._member, self._objective, self._optimizer = member, objective, optimizer
         self._shown, self._callback = shown, callback
-        self._params = member.params
+        self._params = self._beginning()
+
+    def _beginning(self) -> Params:
+        """The parameters at this member's first step."""
+        last = self._member.last
+        if self._optimizer is None or last is None:
+            return self._member.params
+        return {**self._optimizer.step(last.params, last.grads)}
 
     def fit(self, epochs: int) -> Fit:
         """So many epochs, or until the run has ended."""
@@ -160,7 +167,12 @@ class _Fitting:
             if found is not None:
                 self._params = found.params
             return found
-        result = self._member.value_and_grad(None, self._params)
+        try:
+            result = self._member.value_and_grad(None, self._params)
+        except AbortedError:
+            if self._member.over:
+                return None
+            raise
         self._params = {**self._optimizer.step(self._params, result.grads)}
         return result
 

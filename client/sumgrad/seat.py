@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import queue
 import random
 import threading
 import time
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import grpc
 from sumgrad_proto.v1 import service_pb2 as wire
 
+from .calls import Steps
 from .channel import error_of
-from .errors import AbortedError, DeadlineExceededError, NotFoundError, ServiceError, UnavailableError
+from .errors import AbortedError, DeadlineExceededError, ServiceError, UnavailableError
 from .runs import RunInfo
 
 if TYPE_CHECKING:
     from .connection import Service
 
+Answer = TypeVar("Answer")
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
 """Seconds before the stream is attached again, doubled each time it breaks without an answer."""
 BEATS = 3
@@ -26,7 +31,10 @@ BEATS = 3
 
 
 class Seat:
-    """Used by one thread. `timeout` is how long, in seconds, `receive` waits for the server and the other members (None: for ever)."""
+    """Used by one thread. `timeout` is how long, in seconds, `receive` waits for the server and the other members (None: for ever).
+
+    `attachments` counts the streams: what was said on one of them may not have reached the other end if there is another now.
+    """
 
     def __init__(self, service: Service, run: str, name: str, timeout: float | None) -> None:
         """Joins the run. Raises ServiceError."""
@@ -36,6 +44,7 @@ class Seat:
         self._until: float | None = None
         self._overdue = False
         self._failures = 0
+        self.attachments = 0
         self.run, self.number, self._session = self._joined(run)
         beat = self.run.lease / BEATS
         period = beat if timeout is None else min(beat, timeout / 4)
@@ -52,23 +61,27 @@ class Seat:
 
         Raises SupersededError, DeadlineExceededError, and ServiceError where attaching again does not help.
         """
-        self._until = None if self._timeout is None else time.monotonic() + self._timeout
-        try:
+        with self._waiting():
             while True:
                 try:
-                    line = self._line = self._line or self._attached()
-                    response: wire.StepResponse = next(line.responses)
+                    self._line = self._line or self._attached()
+                    response: wire.StepResponse = next(self._line.responses)
                 except grpc.RpcError as refused:
                     self._recover(error_of(refused))
-                except ServiceError as error:  # of joining again
-                    self._recover(error)
                 except StopIteration:
                     self._recover(UnavailableError("the server ended the stream", status="UNAVAILABLE"))
                 else:
                     self._failures = 0
                     return response
-        finally:
-            self._until = None
+
+    def ask(self, steps: Callable[[], Steps[Answer]]) -> Answer:
+        """The answer to a call beside the stream, made again for as long as nobody answers. Raises DeadlineExceededError, ServiceError."""
+        with self._waiting():
+            while True:
+                try:
+                    return self._service.carry_out(steps())
+                except (UnavailableError, DeadlineExceededError) as error:
+                    self._pause(error)
 
     def close(self, *, leave: bool) -> None:
         """Ends the stream; `leave` gives the seat up."""
@@ -84,33 +97,43 @@ class Seat:
         return self._service.carry_out(self._service.protocol.join_run(run, self._name))
 
     def _attached(self) -> _Line:
+        self.attachments += 1
         attach = wire.Attach(run=self.run.id, number=self.number, session=self._session)
         return _Line(self._service, wire.StepRequest(attach=attach))
+
+    @contextmanager
+    def _waiting(self) -> Iterator[None]:
+        """What is done in the block may take `timeout`, unless it is a part of something that may."""
+        if self._until is not None:
+            yield
+            return
+        self._overdue = False
+        self._until = math.inf if self._timeout is None else time.monotonic() + self._timeout
+        try:
+            yield
+        finally:
+            self._until = None
 
     def _recover(self, error: ServiceError) -> None:
         """Makes ready for another try, or raises what no try would mend."""
         self._line = None
-        if self._overdue:
+        if isinstance(error, AbortedError) and error.details.get("reason") == "LEFT_BEHIND":
+            self.run, self.number, self._session = self.ask(partial(self._service.protocol.join_run, self.run.id, self._name))
+        elif isinstance(error, UnavailableError):
+            self._pause(error)
+        else:
+            raise error
+
+    def _pause(self, error: ServiceError) -> None:
+        """Waits until something is tried again. Raises DeadlineExceededError if there is no time left for that."""
+        left = (self._until or math.inf) - time.monotonic()
+        if self._overdue or left <= 0.0:
             raise DeadlineExceededError(
                 f"the run has waited for its members, or the server, for longer than timeout={self._timeout} s: give it more time"
-            )
-        reason = error.details.get("reason")
-        if isinstance(error, AbortedError) and reason == "LEFT_BEHIND":
-            self._rejoin()
-        elif not isinstance(error, UnavailableError):
-            raise error
-        else:
-            pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0**self._failures)
-            self._failures += 1
-            self._over.wait(pause * (0.5 + random.random() / 2))  # noqa: S311 - so that members don't come back all at once
-
-    def _rejoin(self) -> None:
-        try:
-            self.run, self.number, self._session = self._joined(self.run.id)
-        except UnavailableError:
-            self._failures += 1
-        except NotFoundError as error:
-            raise error from None
+            ) from error
+        pause = min(LONGEST_PAUSE, FIRST_PAUSE * 2.0**self._failures)
+        self._failures += 1
+        self._over.wait(min(left, pause * (0.5 + random.random() / 2)))  # noqa: S311 - so that members don't come back all at once
 
     def _keep(self, period: float) -> None:
         """Gives signs of life, and looks at the time."""
@@ -120,7 +143,7 @@ class Seat:
             if line is None:
                 continue
             line.send(beat)
-            if until is not None and time.monotonic() > until:
+            if until is not None and time.monotonic() >= until:
                 self._overdue = True
                 line.cancel()
 

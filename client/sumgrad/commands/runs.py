@@ -112,9 +112,9 @@ def _watch_bar(run: Run) -> None:
     with tqdm(total=info.max_steps, initial=info.step, unit="step", desc=info.name) as bar:
         for progress in run.watch(info.step):
             info = progress.info
-            bar.update(info.step - bar.n)
             figures = {} if info.last is None else {name: f"{value:.4g}" for name, value in _figures(info.last)}
-            bar.set_postfix({"state": info.state, "members": len(_seated(info)), **figures})
+            bar.set_postfix({"state": info.state, "members": len(_seated(info)), **figures}, refresh=not progress.steps)
+            bar.update(info.step - bar.n)
     print(f"{info.name}: {info.state} after {info.step:,} steps")
 
 
