@@ -82,7 +82,8 @@ class Node:
         files: Files = {}
         if "secret" in source or "configMap" in source:
             kind = source.get("secret") or source["configMap"]
-            files = self.secrets[kind.get("secretName") or kind["name"]]
+            name = kind.get("secretName") or kind["name"]
+            files = self.secrets.get(name, {}) if kind.get("optional") else self.secrets[name]
             mode = kind.get("defaultMode", 0o644) | 0o440
             entries.append(_entry("..data", tarfile.DIRTYPE, group, 0o2755))
             entries += [_entry(f"..data/{name}", tarfile.REGTYPE, group, mode, len(data)) for name, data in files.items()]
