@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import secrets
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,36 +20,49 @@ SUFFIXES = (".npz", ".safetensors")
 def save_params(path: str | os.PathLike[str], params: Mapping[str, ArrayLike]) -> None:
     """Writes arrays by name, whole or not at all, in the format that the suffix says. ValueError for another suffix, OSError."""
     target = _checked(path)
-    arrays = {name: np.ascontiguousarray(values).reshape(np.shape(values)) for name, values in params.items()}
-    fresh = target.with_name(f"{target.name}.{os.getpid()}.new")
+    arrays = {name: _numbers(target, name, np.asarray(values)) for name, values in params.items()}
+    fresh = target.with_name(f"{target.name}.{secrets.token_hex(4)}.new")
     try:
-        with fresh.open("wb") as file:
+        with fresh.open("xb") as file:
             if target.suffix == ".npz":
-                np.savez(file, allow_pickle=False, **arrays)
+                _write_npz(file, arrays)
             else:
                 from safetensors.numpy import save
 
-                file.write(save(arrays))
+                file.write(save({name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()}))
+            file.flush()
+            os.fsync(file.fileno())
         fresh.replace(target)
     finally:
         fresh.unlink(missing_ok=True)
+
+
+def _write_npz(file: BinaryIO, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """As numpy.savez does, which takes no parameter of the name "file"."""
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
 
 
 def load_params(path: str | os.PathLike[str]) -> dict[str, NDArray[np.float64]]:
     """Arrays by name, in float64. FileNotFoundError; ValueError names the file if it is no such file, or the array if it holds no numbers."""
     source = _checked(path)
     arrays = _read_npz(source) if source.suffix == ".npz" else _read_safetensors(source)
-    for name, array in arrays.items():
-        if array.dtype.kind not in "fiub":
-            raise ValueError(f"{source}: {name!r} has elements of type {array.dtype}, which are no numbers")
-    return {name: array.astype(np.float64) for name, array in arrays.items()}
+    return {name: _numbers(source, name, array).astype(np.float64) for name, array in arrays.items()}
+
+
+def _numbers(path: Path, name: str, array: NDArray[Any]) -> NDArray[Any]:
+    if array.dtype.kind not in "fiub":
+        raise ValueError(f"{path}: {name!r} has elements of type {array.dtype}, which are no real numbers")
+    return array
 
 
 def _read_npz(source: Path) -> dict[str, NDArray[np.generic]]:
     try:
-        with np.load(source, allow_pickle=False) as file:
+        with source.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
-    except (ValueError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+    except (ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
         raise ValueError(f"{source} is no .npz file of numbers: {error}") from error
 
 

@@ -81,7 +81,7 @@ class Optimizer(ABC):
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         """All that the next step depends on beside parameters and settings, as arrays by name: for `restore`."""
-        kept = {f"{kind}/{name}": array for kind, arrays in self._memory.items() for name, array in arrays.items()}
+        kept = {f"{kind}/{name}": np.asarray(array) for kind, arrays in self._memory.items() for name, array in arrays.items()}
         return {"steps": np.array(self.steps, np.int64), **kept}
 
     def restore(self, state: Mapping[str, NDArray[np.generic]]) -> None:
@@ -111,9 +111,7 @@ class Optimizer(ABC):
 
     def _clipped(self, gradient: FloatArray) -> FloatArray:
         if self.clip_norm is not None:
-            norm = math.sqrt(sum_of_squares(gradient))
-            if norm > self.clip_norm:
-                gradient = gradient * (self.clip_norm / norm)
+            gradient = shortened(gradient, self.clip_norm)
         if self.clip_value is not None:
             gradient = np.clip(gradient, -self.clip_value, self.clip_value)
         return gradient
@@ -259,6 +257,16 @@ class AdamW(Adam):
     def update(self, name: str, param: FloatArray, grad: FloatArray, rate: float) -> FloatArray:
         """Decay, then Adam's step of the bare gradient."""
         return param - rate * self.weight_decay * param - rate * self._direction(name, grad)
+
+
+def shortened(vector: FloatArray, longest: float) -> FloatArray:
+    """The vector, scaled to this Euclidean norm if it is longer. One that is not finite comes to something that is not either."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        norm = math.sqrt(sum_of_squares(vector))
+        if math.isinf(norm):  # the squares are too large for floats
+            vector = vector / np.abs(vector).max()
+            return vector * (longest / math.sqrt(sum_of_squares(vector)))
+        return vector * (longest / norm) if norm > longest else vector
 
 
 def sum_of_squares(vector: FloatArray) -> float:
