@@ -144,6 +144,7 @@ def test_deadly_work_is_given_up(tmp_path: Path, support: Any) -> None:
                 lambda: found.done() or any(worker.state == "busy" for worker in service.status().workers), "the shard to be at work"
             )
             made.kill_workers()
+            support.wait_until(lambda: not service.status().workers, "the loss to be noticed")
             made.add_workers(1)
         with pytest.raises(sg.InternalError, match="workers died, each computing the same part of graph"):
             found.result()

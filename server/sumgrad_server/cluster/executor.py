@@ -59,6 +59,8 @@ SMALL_BYTES = 1 << 16
 IN_FLIGHT = 256
 """Shards that the scheduler has at a time."""
 TRIES_PAUSE = 0.05
+MAX_LOSSES = 6
+"""How often a shard may lose what it depends on, with the workers that held it, before its request fails."""
 KEPT_GRAPHS = 256
 
 
@@ -183,11 +185,16 @@ class DaskExecutor:
         return await self._answered(given.graph.id, submit, self._lost_keys(given))
 
     async def _answered(self, graph_id: str, submit: Submit, held: Sequence[Hashable]) -> Any:
-        """A task's answer. What its connection or what it depends on was lost for is sent again; what the task itself raised is raised."""
+        """A task's answer. What its connection or what it depends on was lost for is sent again; what the task itself raised is raised.
+
+        A task that has lost what it depends on again and again, while the scheduler was there, may well be what kills the workers: it is given up.
+        """
+        losses = 0
         while True:
+            client = await self._cluster.client()
             future: Future | None = None
             try:
-                future = await submit(await self._cluster.client())
+                future = await submit(client)
                 with self._cluster.working():
                     return await future
             except (Exception, asyncio.CancelledError) as error:
@@ -195,6 +202,9 @@ class DaskExecutor:
                     raise
                 if future is not None and future.status == "error" and not isinstance(error, OSError):
                     raise _translated(error, graph_id, self._settings) from None
+                losses += future is not None and client.status == "running"
+                if losses == MAX_LOSSES:
+                    raise _deadly(losses, graph_id) from None
                 for key in held:
                     self._placement.doubt(key)
                 await asyncio.sleep(TRIES_PAUSE)
@@ -301,11 +311,14 @@ def _first(errors: BaseExceptionGroup[SumgradError]) -> SumgradError:
 
 def _translated(error: BaseException, graph_id: str, settings: Settings) -> BaseException:
     if isinstance(error, KilledWorker):
-        deaths = error.allowed_failures + 1
-        return WorkersLostError(f"{deaths} workers died, each computing the same part of graph {graph_id}", graph_id=graph_id)
+        return _deadly(error.allowed_failures + 1, graph_id)
     if isinstance(error, MemoryError):
         return out_of_memory(settings.max_worker_bytes)
     return error
+
+
+def _deadly(deaths: int, graph_id: str) -> WorkersLostError:
+    return WorkersLostError(f"{deaths} workers died, each computing the same part of graph {graph_id}", graph_id=graph_id)
 
 
 async def _given_up(future: Future) -> None:
