@@ -14,8 +14,8 @@ from sumgrad_engine.layout import Vector
 from sumgrad_engine.program import reduced
 from sumgrad_proto.v1 import service_pb2 as wire
 
-from ..faults import DrainingError, LeftBehindError, NoRoomError, StaleStepError, SupersededError
-from ..store.journal import Journal
+from ..faults import DrainingError, LeftBehindError, NoRoomError, StaleStepError, SupersededError, UnknownRunError
+from ..store.journal import Journal, Snapshot
 from ..threads import unblocking
 from . import messages
 from .book import Book
@@ -153,12 +153,25 @@ class Run:
         await self._over.wait()
         self.require_open()
 
-    async def close(self, error: Exception | None = None) -> None:
-        """Ends all streams: the server goes, or the run is forgotten. What is on its way to the disk gets there."""
-        self._shut(error or DrainingError())
+    async def close(self) -> None:
+        """Ends all streams: the server goes. What is on its way to the disk gets there."""
+        self._shut(DrainingError())
         async with self.writing:
             self._driver.cancel()
         await asyncio.wait([self._driver])
+
+    async def forget(self) -> None:
+        """Ends the run and what it has come to. Raises NoRoomError, OSError: then it goes on."""
+        async with self.writing:
+            await self._journal.forget(self.book.made.id)
+            self._shut(UnknownRunError(f"run {self.book.made.name!r} was forgotten"))
+            self._driver.cancel()
+        await asyncio.wait([self._driver])
+
+    async def snapshot(self) -> Snapshot:
+        """All that the run is, as it is on the disk."""
+        async with self.writing:
+            return Snapshot(self.index, await unblocking(8 * len(self.book.vector), lambda: b"".join(self.book.snapshot())))
 
     def require_open(self) -> None:
         """Raises what the run was closed with, if it was."""
@@ -249,22 +262,22 @@ class Run:
         self._tell()
 
     async def _write(self, record: Record) -> None:
-        """Brings a record into the book and onto the disk: as often as it takes, since what is in the book can't be taken back."""
-        async with self.writing:
-            await unblocking(8 * len(self.book.vector), self.book.apply, record)
-            self.index += 1
-            parts = encode(record)
-            while not await self._appended(parts):  # noqa: ASYNC110 - the disk tells nobody that there is room
-                await asyncio.sleep(self._retry_seconds)
+        """Brings a record onto the disk, as often as it takes, and into the book."""
+        parts = encode(record)
+        while not await self._written(record, parts):  # noqa: ASYNC110 - the disk tells nobody that there is room
+            await asyncio.sleep(self._retry_seconds)
 
-    async def _appended(self, parts: Parts) -> bool:
-        """Whether the record that the index stands for is on the disk."""
-        try:
-            await self._journal.append(self.book.made.id, self.index, parts)
-        except (NoRoomError, OSError) as error:
-            log.warning("run %s waits for its journal: %s", self.book.made.name, error)
-            self.trouble = str(error)
-            return False
+    async def _written(self, record: Record, parts: Parts) -> bool:
+        """Whether there was room for it. If not, all is as before, and others may look at it."""
+        async with self.writing:
+            try:
+                await self._journal.append(self.book.made.id, self.index + 1, parts)
+            except (NoRoomError, OSError) as error:
+                log.warning("run %s waits for its journal: %s", self.book.made.name, error)
+                self.trouble = str(error)
+                return False
+            self.index += 1
+            await unblocking(8 * len(self.book.vector), self.book.apply, record)
         self.trouble = ""
         return True
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from sumgrad_engine.errors import InputError, LimitError
@@ -15,9 +14,10 @@ from sumgrad_engine.layout import Layout, Vector
 from sumgrad_engine.types import Array
 from sumgrad_proto.v1 import service_pb2 as wire
 
-from ..faults import DamagedError, NameTakenError, NoRoomError, UnknownRunError
+from ..faults import NameTakenError, NoRoomError, UnknownRunError
 from ..settings import Settings
-from ..store.journal import Journal
+from ..store.journal import Journal, Snapshot
+from ..threads import to_its_end
 from . import records
 from .book import Book, Made
 from .run import Run
@@ -37,7 +37,7 @@ class Runs:
         self._journal, self._settings = journal, settings
         self._runs: dict[str, Run] = {}
         self._creating = asyncio.Lock()
-        self._ticking: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def load(self) -> None:
         """Resumes what the journal knows. Raises StateError, DamagedError."""
@@ -54,13 +54,15 @@ class Runs:
             books[entry.run] = entry.index, book
         for name, (index, book) in books.items():
             self._runs[name] = Run(book, index, self._journal, self._settings.retry_seconds)
-        self._ticking = asyncio.create_task(self._tick())
+        self._tasks = [asyncio.create_task(self._tick()), asyncio.create_task(self._shorten())]
 
     async def drain(self) -> None:
         """Ends all streams; what is on its way to the disk gets there."""
-        if self._ticking is not None:
-            self._ticking.cancel()
-            await asyncio.wait([self._ticking])
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
         for run in self._runs.values():
             await run.close()
 
@@ -101,17 +103,22 @@ class Runs:
             await self._make_room(namespace)
             number = secrets.token_hex(ID_BYTES)
             made = Made(number, namespace, name or number, wanted, layout, int(time.time()))
-            book = Book.new(made, vector, self._settings.max_run_history)
-            await self._journal.append(number, 0, book.snapshot())
-            run = self._runs[number] = Run(book, 0, self._journal, self._settings.retry_seconds)
-            return run, False
+            return await to_its_end(self._add(Book.new(made, vector, self._settings.max_run_history))), False
+
+    async def _add(self, book: Book) -> Run:
+        number = book.made.id
+        await self._journal.append(number, 0, book.snapshot())
+        run = self._runs[number] = Run(book, 0, self._journal, self._settings.retry_seconds)
+        return run
 
     async def forget(self, run: Run) -> None:
-        """Ends a run and what it has come to."""
-        number = run.book.made.id
-        if self._runs.pop(number, None) is not None:
-            await run.close(UnknownRunError(f"run {run.book.made.name!r} was forgotten"))
-            await self._compact()
+        """Ends a run and what it has come to. Raises NoRoomError; then it goes on."""
+        if run.book.made.id in self._runs:
+            await to_its_end(self._remove(run))
+
+    async def _remove(self, run: Run) -> None:
+        await run.forget()
+        self._runs.pop(run.book.made.id, None)
 
     async def _make_room(self, namespace: str) -> None:
         """Lets the oldest run that has ended go, if there are too many. Raises LimitError if all go on."""
@@ -129,25 +136,24 @@ class Runs:
             await asyncio.sleep(TICK_SECONDS)
             for run in list(self._runs.values()):
                 run.tick()
+
+    async def _shorten(self) -> None:
+        """Compacts the journal whenever it is full; where that fails, there is no room, and it is tried again in a while."""
+        while True:
+            await asyncio.sleep(TICK_SECONDS)
             if self._journal.full:
                 try:
-                    await self._compact()
-                except (NoRoomError, DamagedError, OSError) as error:
+                    await self._journal.compact(self._snapshot)
+                except (NoRoomError, OSError) as error:
                     log.warning("the journal of runs can't be shortened: %s", error)
+                    await asyncio.sleep(self._settings.retry_seconds)
 
-    async def _compact(self) -> None:
-        """Writes snapshots of what has changed, while no run is writing, and lets go of the journal before."""
-        async with contextlib.AsyncExitStack() as stack:
-            for run in list(self._runs.values()):
-                await stack.enter_async_context(run.writing)
-            await self._journal.compact({number: _snapshot(run) for number, run in self._runs.items()})
+    async def _snapshot(self, number: str) -> Snapshot | None:
+        run = self._runs.get(number)
+        return None if run is None else await run.snapshot()
 
     def __iter__(self) -> Iterator[Run]:
         return iter(self.listed())
-
-
-def _snapshot(run: Run) -> Callable[[], tuple[int, bytes]]:
-    return lambda: (run.index, b"".join(run.book.snapshot()))
 
 
 def _require_same(known: Run, wanted: wire.RunSpecification) -> None:

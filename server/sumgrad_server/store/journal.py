@@ -4,7 +4,8 @@ journal-NUMBER   records as they came, in frames (frames.py): one frame for all 
 snapshot-RUN     all that a run is, as of one of its records
 
 Each start of a server, and each compaction, begins a new segment. Compaction writes snapshots of the runs that have records, and then deletes the
-segments before: so neither the folder nor the time to read it again grows with the number of steps.
+segments before: so neither the folder nor the time to read it again grows with the number of steps. Each segment begins with what has to be there beside
+it, the oldest segment and the snapshots, so that a file that is missing is missed.
 """
 
 from __future__ import annotations
@@ -12,32 +13,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from . import frames
+from . import segments as files
 from .database import StateError
 from .directory import sync_folder
-from .frames import BadFrameError, Entry, Parts
+from .frames import Entry, Parts
 from .room import room_for
+from .segments import ADVICE, SEGMENT, SNAPSHOT, Content, Segment
 
 log = logging.getLogger(__name__)
 
-SEGMENT, SNAPSHOT = "journal-", "snapshot-"
 SEGMENT_BYTES = 64 << 20
-AHEAD_BYTES = 4 << 20
-"""Zeros are written so far ahead: where the file need not grow, waiting for the disk takes two thirds of the time."""
 FORGOTTEN = (1 << 64) - 1
 """The index of the record that ends a run for good."""
-MAX_BUFFERS = 512
-"""Of one system call."""
-
-Current: TypeAlias = Mapping[str, Callable[[], tuple[int, bytes]]]
-"""The index of the last record that a snapshot of a run has, and its bytes."""
+BESIDE = ""
+"""The run of a record that says what is there beside the segment: its index is the oldest segment's number, its data the runs that have snapshots."""
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -46,6 +44,10 @@ class Snapshot:
 
     index: int
     data: bytes
+
+
+TakeSnapshot: TypeAlias = Callable[[str], Awaitable[Snapshot | None]]
+"""A snapshot of a run, as of the last of its records that is on the disk, or of a later one; None if it was forgotten."""
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,19 @@ class _Append:
 
 @dataclass(frozen=True)
 class _Task:
-    work: Callable[[], None]
-    done: asyncio.Future[None]
+    work: Callable[[], Any]
+    done: asyncio.Future[Any]
+
+
+@dataclass
+class _Beside:
+    """What has to be there: segments from a number on, and snapshots."""
+
+    first: int = 1
+    snapshots: frozenset[str] = frozenset()
+
+    def record(self) -> Parts:
+        return frames.record(BESIDE, self.first, ["\n".join(sorted(self.snapshots)).encode()])
 
 
 class Journal:
@@ -79,43 +92,47 @@ class Journal:
         self._items: list[_Append | _Task] = []
         self._closing = False
         self._thread: threading.Thread | None = None
-        self._segment: Segment | None = None
-        self._number = 0  # of the newest segment
-        self._bytes = 0  # written since the last compaction
-        self._dirty: dict[str, int] = {}  # the last record of runs that have some after their snapshot
-        self._snapshots: set[str] = set()
+        self._disk: _Disk | None = None
+        self._compacting = asyncio.Lock()
 
     @property
     def full(self) -> bool:
         """Whether it is time for a compaction."""
-        return self._bytes > self._segment_bytes
+        return self._disk is not None and self._disk.nbytes > self._segment_bytes and not self._compacting.locked()
 
     async def open(self) -> Recovered:
         """Reads what there is. Raises StateError."""
         self._loop = asyncio.get_running_loop()
         if self._folder is None:
             return Recovered()
-        found: list[Recovered] = []
+        disk = self._disk = _Disk(self._folder)
         self._thread = threading.Thread(target=self._work, name="journal", daemon=True)
         self._thread.start()
-        await self._in_thread(lambda: found.append(self._read()))
-        return found[0]
+        return await self._in_thread(disk.open)
 
     async def append(self, run: str, index: int, parts: Parts) -> None:
-        """Puts a record on the disk. Raises NoRoomError: then it is not there."""
-        if self._folder is not None:
+        """Puts a record on the disk. Raises NoRoomError, OSError: then it is not there."""
+        if self._disk is not None:
             await self._put(_Append(run, index, parts, self._loop.create_future()))
 
-    async def compact(self, current: Current) -> None:
-        """Writes snapshots of the runs that have changed and deletes the segments before; runs that are not named are forgotten. Raises NoRoomError.
+    async def forget(self, run: str) -> None:
+        """Ends a run for good: nothing is appended for it any more. Raises NoRoomError, OSError: then it is still there."""
+        if self._disk is not None:
+            await self._in_thread(partial(self._disk.forget, run))
 
-        Nothing may be appended for a run between its snapshot and the end of the compaction.
-        """
-        if self._folder is None:
+    async def compact(self, take: TakeSnapshot) -> None:
+        """Writes snapshots of the runs that have changed, and deletes the segments before. Runs go on meanwhile. Raises NoRoomError, OSError."""
+        if self._disk is None:
             return
-        snapshots = {run: Snapshot(*current[run]()) for run in self._dirty if run in current}
-        gone = sorted(run for run in {*self._dirty, *self._snapshots} if run not in current)
-        await self._in_thread(lambda: self._compact(snapshots, gone))
+        async with self._compacting:
+            try:
+                for run in await self._in_thread(self._disk.rotate):
+                    snapshot = await take(run)
+                    if snapshot is not None:
+                        await self._in_thread(partial(self._disk.keep, run, snapshot))
+                await self._in_thread(self._disk.let_go)
+            finally:
+                await self._in_thread(self._disk.settle)
 
     async def close(self) -> None:
         """Ends when all that was appended is on the disk."""
@@ -126,17 +143,23 @@ class Journal:
                 self._condition.notify()
             await asyncio.to_thread(thread.join)
 
-    async def _in_thread(self, work: Callable[[], None]) -> None:
-        await self._put(_Task(work, self._loop.create_future()))
+    async def _in_thread(self, work: Callable[[], Result]) -> Result:
+        task = _Task(work, self._loop.create_future())
+        await self._put(task)
+        result: Result = task.done.result()
+        return result
 
     async def _put(self, item: _Append | _Task) -> None:
         with self._condition:
+            if self._closing:
+                raise RuntimeError("the journal is closed")
             self._items.append(item)
             self._condition.notify()
         await item.done
 
     def _work(self) -> None:
         """The thread's: what has come while it wrote is written at once."""
+        assert self._disk is not None
         while items := self._taken():
             group: list[_Append] = []
             for item in items:
@@ -145,10 +168,9 @@ class Journal:
                 else:
                     self._write(group)
                     group = []
-                    self._answer([item.done], _error_of(item.work))
+                    self._do(item.work, [item.done])
             self._write(group)
-        if self._segment is not None:
-            self._segment.close()
+        self._disk.close()
 
     def _taken(self) -> list[_Append | _Task]:
         """All that waits; nothing when it is over."""
@@ -158,202 +180,217 @@ class Journal:
             items, self._items = self._items, []
             return items
 
-    def _answer(self, done: Sequence[asyncio.Future[None]], error: Exception | None) -> None:
-        """Wakes the event loop, once for all of them."""
-        with contextlib.suppress(RuntimeError):  # it is gone
-            self._loop.call_soon_threadsafe(_resolve, done, error)
-
     def _write(self, group: Sequence[_Append]) -> None:
+        assert self._disk is not None
         if group:
-            self._answer([append.done for append in group], _error_of(lambda: self._write_frame(group)))
+            self._do(partial(self._disk.write, group), [append.done for append in group])
 
-    def _write_frame(self, group: Sequence[_Append]) -> None:
-        records = [frames.record(append.run, append.index, append.parts) for append in group]
-        with room_for("the journal of training runs"):
-            self._append(frames.frame(records))
-        for append in group:
-            self._dirty[append.run] = append.index
-
-    def _append(self, frame: list[bytes | memoryview]) -> None:
-        segment = self._segment or self._begun()
-        self._segment = None  # what the system made of a failed write is not to be relied on: the next frame goes elsewhere
+    def _do(self, work: Callable[[], Any], done: Sequence[asyncio.Future[Any]]) -> None:
+        """Does it, and wakes the event loop, once for all who wait."""
+        result, error = None, None
         try:
-            self._bytes += segment.append(frame)
+            result = work()
+        except Exception as failure:  # noqa: BLE001 - it is raised where the work was asked for
+            error = failure
+        with contextlib.suppress(RuntimeError):  # the loop is gone
+            self._loop.call_soon_threadsafe(_resolve, done, result, error)
+
+
+class _Disk:
+    """What the thread does. Everything here blocks."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._segment: Segment | None = None
+        self._number = 0  # of the newest segment
+        self.nbytes = 0  # written since the last compaction
+        self._beside = _Beside()
+        self._snapshots: set[str] = set()
+        self._changed: dict[str, int] = {}  # runs that have records after their snapshot, with the last one's index
+        self._compacted: dict[str, int] = {}  # those that a compaction under way has snapshots to write of, or has written them
+        self._kept = 0  # the newest segment that goes with it
+        self._forgotten: set[str] = set()  # since it began
+
+    def write(self, group: Sequence[_Append]) -> None:
+        """Puts records on the disk, in one frame. Raises NoRoomError, OSError."""
+        with room_for("the journal of training runs"):
+            self._append(frames.frame([frames.record(append.run, append.index, append.parts) for append in group]))
+        for append in group:
+            self._changed[append.run] = append.index
+
+    def forget(self, run: str) -> None:
+        """Said before anything is deleted: what would be left can't be read without the rest."""
+        with room_for("the journal of training runs"):
+            self._append(frames.frame([frames.record(run, FORGOTTEN, ())]))
+        self._changed.pop(run, None)
+        self._forgotten.add(run)
+        self._beside.snapshots -= {run}
+        self._unlink_snapshot(run)
+
+    def _unlink_snapshot(self, run: str) -> None:
+        if run in self._snapshots:
+            self._snapshots.remove(run)
+            with contextlib.suppress(OSError):  # the next start finds it
+                self._snapshot_path(run).unlink(missing_ok=True)
+
+    def _snapshot_path(self, run: str) -> Path:
+        return self._folder / f"{SNAPSHOT}{run}"
+
+    def rotate(self) -> list[str]:
+        """Ends the segment, which goes with the compaction that begins here; returns the runs that need snapshots."""
+        with room_for("a new segment of the journal of training runs"):
+            self._retire()
+        self._kept, self._forgotten = self._number, set()
+        self._compacted, self._changed = self._changed, {}
+        return list(self._compacted)
+
+    def keep(self, run: str, snapshot: Snapshot) -> None:
+        """Writes a snapshot. Raises NoRoomError, OSError."""
+        if run not in self._forgotten:
+            with room_for("a snapshot of the training runs"):
+                files.replace(self._snapshot_path(run), frames.frame([frames.record(run, snapshot.index, [snapshot.data])]))
+            self._snapshots.add(run)
+
+    def let_go(self) -> None:
+        """All snapshots are there: deletes the segments that went with the compaction. Raises NoRoomError, OSError."""
+        with room_for("a new segment of the journal of training runs"):
+            sync_folder(self._folder)
+            beside = _Beside(self._kept + 1, frozenset(self._snapshots))
+            self._append(frames.frame([beside.record()]))
+            self._beside, self._compacted = beside, {}
+            self._delete_old()
+            self.nbytes = 0
+
+    def settle(self) -> None:
+        """The compaction is over. If it has failed, all is as it was before."""
+        self._changed = {run: index for run, index in self._compacted.items() if run not in self._forgotten} | self._changed
+        self._compacted = {}
+
+    def _delete_old(self) -> None:
+        for number, path in files.segments(self._folder):
+            if number < self._beside.first:
+                path.unlink()
+
+    def _append(self, frame: Parts) -> None:
+        if self._segment is not None and not self._segment.sound:
+            self._retire()
+        segment = self._segment or self._begin()
+        try:
+            self.nbytes += segment.append(frame)
         except OSError:
-            segment.close()
+            if not segment.sound:
+                with contextlib.suppress(OSError):  # then it is tried again before anything else is written
+                    self._retire()
+            raise
+
+    def _retire(self) -> None:
+        """Ends the segment; one without records was never there."""
+        if self._segment is None:
+            return
+        if self._segment.empty:
+            self._segment.discard()
+            self._number -= 1
+        else:
+            self._segment.finish()
+        self._segment = None
+
+    def _begin(self) -> Segment:
+        """A new segment."""
+        path = self._folder / f"{SEGMENT}{self._number + 1:08}"
+        segment = Segment(path, frames.frame([self._beside.record()]))
+        try:
+            sync_folder(self._folder)
+        except OSError:
+            segment.discard()
             raise
         self._segment = segment
-
-    def _begun(self) -> Segment:
-        """A new segment."""
-        assert self._folder is not None
         self._number += 1
-        segment = Segment(self._folder / f"{SEGMENT}{self._number:08}")
-        sync_folder(self._folder)
         return segment
 
-    def _compact(self, snapshots: Mapping[str, Snapshot], gone: Sequence[str]) -> None:
-        assert self._folder is not None
-        with room_for("a snapshot of the training runs"):
-            if self._segment is not None:
-                self._segment.close()
-                self._segment = None
-            kept = self._number
-            if gone:  # said before anything of them is deleted: what would be left can't be read without the rest
-                self._append(frames.frame([frames.record(run, FORGOTTEN, ()) for run in gone]))
-            for run, snapshot in snapshots.items():
-                _replace(self._folder / f"{SNAPSHOT}{run}", frames.frame([frames.record(run, snapshot.index, [snapshot.data])]))
-            sync_folder(self._folder)
-            for number, path in _segments(self._folder):
-                if number <= kept:
-                    path.unlink()
-            for run in gone:
-                (self._folder / f"{SNAPSHOT}{run}").unlink(missing_ok=True)
-        self._bytes, self._dirty = 0, {}
-        self._snapshots = (self._snapshots | snapshots.keys()) - set(gone)
+    def close(self) -> None:
+        """Nothing more will come."""
+        if self._segment is not None:
+            self._segment.close()
 
-    def _read(self) -> Recovered:
-        assert self._folder is not None
+    def open(self) -> Recovered:
+        """Reads all there is, and cuts off what was not written whole. Raises StateError."""
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
-            snapshots = dict(_snapshots(self._folder))
-            found = [entry for _, path in _segments(self._folder) for entry in read_segment(path)]
+            return self._read()
         except OSError as error:
             raise StateError(f"the journal of training runs in {self._folder} can't be read: {error.strerror}") from error
-        self._number = max((number for number, _ in _segments(self._folder)), default=0)
+
+    def _read(self) -> Recovered:
+        found = self._segments_read()
+        entries = [entry for _, content in found for entry in content.entries]
+        self._beside = next((_beside_of(entry) for entry in reversed(entries) if entry.run == BESIDE), _Beside())
+        self._number = max((number for number, _ in found), default=0)
+        self._require_segments([number for number, _ in found])
+        self._delete_old()
+        entries = [entry for number, content in found for entry in content.entries if number >= self._beside.first]
+        gone = {entry.run for entry in entries if entry.index == FORGOTTEN}
+        snapshots = self._snapshots_read(gone)
+        entries = [entry for entry in entries if entry.run not in gone and entry.run != BESIDE]
+        later = self._after(snapshots, entries)
         self._snapshots = set(snapshots)
-        gone = {entry.run for entry in found if entry.index == FORGOTTEN}
-        later = list(_after(self._folder, snapshots, [entry for entry in found if entry.run not in gone]))
-        self._dirty = {entry.run: entry.index for entry in found}
+        self._changed = {entry.run: entry.index for entry in entries}
+        self.nbytes = sum(content.end for _, content in found)
         log.info("the journal of training runs has %d records after %d snapshots", len(later), len(snapshots))
-        return Recovered({run: snapshot for run, snapshot in snapshots.items() if run not in gone}, later)
+        return Recovered(snapshots, later)
 
+    def _segments_read(self) -> list[tuple[int, Content]]:
+        """The segments that have records, the oldest first. All but the newest were ended by a server that wrote the next one."""
+        found = [(number, files.read(path)) for number, path in files.segments(self._folder)]
+        for _, content in found[:-1]:
+            content.require_whole()
+        if found and not found[-1][1].whole:
+            newest = found[-1][1]
+            log.info("%s ends at byte %d of %d; nobody was told of what may be behind it", newest.path, newest.end, newest.nbytes)
+            files.cut(newest)
+        return [(number, content) for number, content in found if content.entries]
 
-class Segment:
-    """A file that grows by frames. It is ours alone, and new."""
+    def _require_segments(self, numbers: Sequence[int]) -> None:
+        missing = set(range(self._beside.first, self._number + 1)) - set(numbers)
+        if missing:
+            raise StateError(f"{self._folder / f'{SEGMENT}{min(missing):08}'} is missing: {ADVICE}")
 
-    def __init__(self, path: Path, ahead: int = AHEAD_BYTES) -> None:
-        self._ahead = ahead
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        self._end = self._room = 0
-        try:
-            self.append([frames.HEADER])
-        except OSError:
-            os.close(self._fd)
+    def _snapshots_read(self, gone: set[str]) -> dict[str, Snapshot]:
+        for path in self._folder.glob(f"{files.FRESH}*"):
             path.unlink()
-            raise
+        for run in gone:
+            self._snapshot_path(run).unlink(missing_ok=True)
+        found = {entry.run: Snapshot(entry.index, entry.data) for _, entry in files.snapshots(self._folder)}
+        if found and not self._number:
+            raise StateError(f"{self._folder} has snapshots of runs, and its segments are missing: {ADVICE}")
+        missing = self._beside.snapshots - gone - found.keys()
+        if missing:
+            raise StateError(f"{self._snapshot_path(min(missing))} is missing: {ADVICE}")
+        return found
 
-    def append(self, parts: list[bytes | memoryview]) -> int:
-        """Puts parts on the disk, one after the other; returns how many bytes they are. Raises OSError."""
-        nbytes = sum(len(part) for part in parts)
-        if self._end + nbytes > self._room:
-            self._grow(nbytes)
-        place = self._end
-        for start in range(0, len(parts), MAX_BUFFERS):
-            place += _written(self._fd, parts[start : start + MAX_BUFFERS], place)
-        os.fdatasync(self._fd)
-        self._end = place
-        return nbytes
-
-    def _grow(self, nbytes: int) -> None:
-        """Writes zeros ahead of a frame that has no room; one that is longer than they are grows the file itself."""
-        if nbytes < self._ahead:
-            _written(self._fd, [bytes(self._ahead)], self._end)
-            self._room = self._end + self._ahead
-
-    def close(self) -> None:
-        """Nothing more will come: cuts off zeros, and what was not written whole."""
-        with contextlib.suppress(OSError):  # then they remain, and do no harm
-            os.ftruncate(self._fd, self._end)
-        os.close(self._fd)
+    def _after(self, snapshots: dict[str, Snapshot], entries: Sequence[Entry]) -> list[Entry]:
+        """The records after the snapshots. Raises StateError if one is missing."""
+        newest = {run: snapshot.index for run, snapshot in snapshots.items()}
+        found = []
+        for entry in entries:
+            last = newest.get(entry.run, -1)
+            if entry.index > last + 1:
+                raise StateError(f"the journal in {self._folder} lacks record {last + 1} of run {entry.run}: {ADVICE}")
+            if entry.index == last + 1:
+                newest[entry.run] = entry.index
+                found.append(entry)
+        return found
 
 
-def _written(fd: int, parts: Sequence[bytes | memoryview], place: int) -> int:
-    """Writes parts at a place; returns how many bytes they are. Raises OSError."""
-    total = sum(len(part) for part in parts)
-    done = os.pwritev(fd, parts, place)
-    if done < total:
-        rest = memoryview(b"".join(parts))
-        while done < total:
-            done += os.pwrite(fd, rest[done:], place + done)
-    return total
+def _beside_of(entry: Entry) -> _Beside:
+    return _Beside(entry.index, frozenset(entry.data.decode().split("\n") if entry.data else ()))
 
 
-def _replace(path: Path, parts: list[bytes | memoryview]) -> None:
-    """Puts a file on the disk, whole or not at all. Raises OSError."""
-    fresh = path.with_name(f"new-{path.name}")
-    fresh.unlink(missing_ok=True)
-    segment = Segment(fresh, ahead=0)
-    try:
-        segment.append(parts)
-    finally:
-        segment.close()
-    fresh.replace(path)
-
-
-def _segments(folder: Path) -> list[tuple[int, Path]]:
-    """Numbers and paths, the oldest first."""
-    return sorted((int(path.name.removeprefix(SEGMENT)), path) for path in folder.glob(f"{SEGMENT}*"))
-
-
-def _snapshots(folder: Path) -> Iterator[tuple[str, Snapshot]]:
-    for path in folder.glob("new-*"):
-        path.unlink()
-    for path in folder.glob(f"{SNAPSHOT}*"):
-        entries = list(read_segment(path))
-        if len(entries) != 1 or f"{SNAPSHOT}{entries[0].run}" != path.name:
-            raise StateError(f"{path} is damaged: {ADVICE}")
-        yield entries[0].run, Snapshot(entries[0].index, entries[0].data)
-
-
-ADVICE = "restore the state directory from a backup, or move its folder of runs away to start without them"
-
-
-def read_segment(path: Path) -> list[Entry]:
-    """The records of a file. What was not written whole at its end does not count. Raises StateError."""
-    data = memoryview(path.read_bytes())
-    if not any(data[: len(frames.HEADER)]) or len(data) < len(frames.HEADER):
-        return []  # it was never written to
-    if data[: len(frames.HEADER)] != frames.HEADER:
-        raise StateError(f"{path} is no journal that this server knows: use the sumgrad that wrote it; or, if it is damaged, {ADVICE}")
-    found: list[Entry] = []
-    try:
-        for _, entries in frames.entries(data, len(frames.HEADER)):
-            found += entries
-    except BadFrameError as error:
-        if frames.has_frame_after(data, error.offset):
-            raise StateError(f"{path} is damaged at byte {error.offset:,}: {ADVICE}") from error
-        log.warning("%s ends with a frame that was not written whole, at byte %d: nobody was told of it", path, error.offset)
-    return found
-
-
-def _after(folder: Path, snapshots: Mapping[str, Snapshot], entries: Sequence[Entry]) -> Iterator[Entry]:
-    """The records after the snapshots. Raises StateError if one is missing."""
-    newest = {run: snapshot.index for run, snapshot in snapshots.items()}
-    for entry in entries:
-        last = newest.get(entry.run, -1)
-        if entry.index <= last:
-            continue
-        if entry.index != last + 1:
-            raise StateError(f"the journal in {folder} lacks record {last + 1} of run {entry.run}: {ADVICE}")
-        newest[entry.run] = entry.index
-        yield entry
-
-
-def _error_of(work: Callable[[], None]) -> Exception | None:
-    try:
-        work()
-    except Exception as error:  # noqa: BLE001 - it is raised where the work was asked for
-        return error
-    return None
-
-
-def _resolve(done: Sequence[asyncio.Future[None]], error: Exception | None) -> None:
+def _resolve(done: Sequence[asyncio.Future[Any]], result: Any, error: Exception | None) -> None:
     for future in done:
         if future.done():  # nobody waits for it any more
             continue
         if error is None:
-            future.set_result(None)
+            future.set_result(result)
         else:
             future.set_exception(error)
             future.exception()  # it may be that nobody asks
