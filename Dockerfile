@@ -4,7 +4,7 @@
 
 FROM python:3.11-slim AS build
 WORKDIR /src
-COPY pyproject.toml requirements-dev.lock README.md CHANGELOG.md LICENSE ./
+COPY pyproject.toml requirements-dev.lock ./
 # What the service stands on comes first: it changes less often than the service. The lock says which versions were tested;
 # NumPy's and SciPy's own tests, a fifth of it all, stay behind.
 RUN python -m venv --without-pip /sumgrad \
@@ -15,6 +15,7 @@ RUN python -m venv --without-pip /sumgrad \
 ARG EXTRAS=
 RUN python -c 'import sys, tomllib; extras = tomllib.load(open("pyproject.toml", "rb"))["project"]["optional-dependencies"]; print(*(one for name in sys.argv[1:] for one in extras[name] if not one.startswith("sumgrad[")), sep="\n")' $EXTRAS > more.txt \
  && pip --python /sumgrad/bin/python install --no-cache-dir --requirement more.txt --constraint requirements-dev.lock
+COPY README.md CHANGELOG.md LICENSE ./
 COPY proto proto
 COPY engine engine
 COPY server server

@@ -207,3 +207,38 @@ def test_commands_in_pages_name_what_is_there(repository: Path, tracked: list[Pa
     known = {name for path in COMPOSE for name in services(path)}
     scaled = set(re.findall(r"--scale (\w+)=", pages))
     assert scaled <= known
+
+
+def test_the_sizing_adds_up(repository: Path) -> None:
+    """The table of step times and memory in docs/deploy.md is what its formulas give for the figures above it, as is the best number of members."""
+    page = (repository / "docs" / "deploy.md").read_text()
+    figures = dict(re.findall(r"^\| ([a-z][^|]*) \| ([\d.]+) (?:ms|ns|KiB|GB/s)? ?\|$", page, re.MULTILINE))
+    part, small, large, connection, copies, fsync, journal_small, journal_large = (float(figure) for figure in figures.values())
+    rows = re.findall(r"^\| 10\^(\d) \| (.*) \|$", page, re.MULTILINE)
+    assert [int(power) for power, _ in rows] == [3, 6, 7, 8, 9]
+    for power, cells in rows:
+        count = 10 ** int(power)
+        a_byte, journal = (small, journal_small) if count <= 10**6 else (large, journal_large)
+        wanted = [
+            f"{_time(members * (part * 1e-3 + 16 * count * a_byte * 1e-9) + fsync * 1e-3 + 8 * count / (journal * 1e9))}, "
+            f"{_memory(members * (connection * 1024 + 8 * copies * count))}"
+            for members in (10, 1000, 100_000)
+        ]
+        assert cells.split(" | ") == wanted
+    each = part * 1e-3 + 16 * 10**6 * small * 1e-9
+    assert f"{round((60 / each) ** 0.5)} members, {2 * (60 * each) ** 0.5:.0f} seconds a step" in " ".join(page.split())
+
+
+def _time(seconds: float) -> str:
+    name, size = next((one for one in (("days", 86_400), ("hours", 3600), ("minutes", 60)) if seconds >= 2 * one[1]), ("s", 1))
+    return f"{_figure(seconds / size)} {name}" if seconds >= 1 else f"{_figure(seconds * 1e3)} ms"
+
+
+def _memory(size: float) -> str:
+    name, unit = next(one for one in (("PB", 1e15), ("TB", 1e12), ("GB", 1e9), ("MB", 1e6), ("KB", 1e3)) if size >= one[1])
+    return f"{_figure(size / unit)} {name}"
+
+
+def _figure(value: float) -> str:
+    """Two digits that count."""
+    return f"{float(f'{value:.2g}'):g}"
