@@ -94,7 +94,7 @@ class NotFoundError(ServiceError):
 
 
 class AlreadyExistsError(ServiceError):
-    """A dataset's name stands for another dataset: delete that, or upload with replace=True."""
+    """A dataset's name stands for another dataset: delete that, or upload with replace=True. Or a run's for one that was made in another way."""
 
     status = "ALREADY_EXISTS"
 

@@ -40,6 +40,11 @@ def test_message_limits() -> None:
         channel_options(1 << 31)
 
 
+def test_lost_connections_are_tried_again_soon() -> None:
+    """gRPC's own pauses grow to two minutes: longer than the seat of a run's member is kept."""
+    assert dict(channel_options(1 << 20))["grpc.max_reconnect_backoff_ms"] == 2000
+
+
 def test_missing_package_comes_with_the_cure() -> None:
     """A server that lacks a package says how to install it."""
     said = "Traceback (most recent call last):\n  ...\nModuleNotFoundError: No module named 'scipy.special'"

@@ -15,7 +15,7 @@ def test_commands_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
         main(["--help"])
     assert ended.value.code == 0
     said = capsys.readouterr().out
-    assert all(name in said for name in ("serve", "demo", "health", "graph"))
+    assert all(name in said for name in ("serve", "demo", "health", "graph", "datasets", "runs"))
 
 
 def test_unknown_flags_are_refused(capsys: pytest.CaptureFixture[str]) -> None:

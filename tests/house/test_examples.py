@@ -22,6 +22,7 @@ SAID = {
     "resident_data": r"samples: 50,000 samples, 1,600,000 bytes .*\nw = \[ ?1\.\d -[12]\.\d .*\], 8\d\.\d%",
     "scalar": r"e = 0\.071945, de/da = 0\.142596, de/db = 0\.503614, by the service",
     "train_compose": r"step 200 .*\ntrained: loss [\d.]+ accuracy 100\.0% after 300 steps, parameters ([0-9a-f]{64})",
+    "train_together": r"3 members took [\d,]+ samples\n(2 members took [\d,]+ samples\n)+(1 members .*\n)*step 2,000: w = \[.*\], 8\d\.\d% of the samples",
 }
 
 
