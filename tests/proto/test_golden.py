@@ -84,7 +84,12 @@ def test_golden_bytes_mean_what_they_meant(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", [path.stem for path in FILES if "Response" in path.stem and not path.stem.endswith(("every-op", "unanswered"))]
+    "name",
+    [
+        path.stem
+        for path in FILES
+        if ("Response" in path.stem or "RunProgress" in path.stem) and not path.stem.endswith(("every-op", "unanswered"))
+    ],
 )
 def test_golden_requests_are_answered_to_the_bit(given: dict[str, Any], name: str) -> None:
     """An old client's request gets the answer that it always got."""

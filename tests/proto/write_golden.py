@@ -9,6 +9,7 @@ server gave when they were written.
 from __future__ import annotations
 
 import hashlib
+import queue
 from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
@@ -28,6 +29,7 @@ from sumgrad_proto.v1 import graph_pb2, service_pb2, service_pb2_grpc
 GOLDEN = Path(__file__).parent / "golden"
 SAMPLES = {"x": np.array([[0.5, -1.5], [2.0, 0.25], [-0.75, 1.0]]), "y": np.array([1.0, -2.0, 0.5])}
 CREATED = 1_700_000_000
+PATIENCE = 60.0
 PARAMETERS = {"w": np.array([0.5, -0.25]), "b": np.array(0.125)}
 
 
@@ -107,6 +109,7 @@ def parts() -> dict[str, Message]:
         "Array-bool": codec.encode_array(np.array([True, False])),
         "NamedArray": graph_pb2.NamedArray(name="w", array=array),
         **dataset_parts(),
+        **run_parts(),
         "SourceMap": graph_pb2.SourceMap(files=["train.py", "model.py"], file=[1, 2, 0], line=[12, 7, 0]),
     }
 
@@ -149,6 +152,73 @@ def dataset_parts() -> dict[str, Message]:
     }
 
 
+def specification(graph: str) -> service_pb2.RunSpecification:
+    """Of a run whose numbers are short binary fractions."""
+    rate = service_pb2.Schedule(rate=0.25, warmup_steps=1, step=service_pb2.StepDecay(factor=0.5, every=1))
+    return service_pb2.RunSpecification(
+        graph_id=graph,
+        reduction=service_pb2.REDUCTION_MEAN,
+        evaluator=service_pb2.EVALUATOR_REFERENCE,
+        precision=service_pb2.PRECISION_F64,
+        optimizer=service_pb2.Optimizer(sgd=service_pb2.SGD(momentum=0.5, nesterov=True), learning_rate=rate, clip_value=2.0),
+        members=1,
+        min_members=1,
+        lease_seconds=3600.0,
+        step_timeout_seconds=1800.0,
+        max_steps=3,
+    )
+
+
+def run_parts() -> dict[str, Message]:
+    """Those about runs."""
+    part = service_pb2
+    schedules = {
+        "StepDecay": part.StepDecay(factor=0.5, every=10),
+        "ExponentialDecay": part.ExponentialDecay(factor=0.875),
+        "CosineDecay": part.CosineDecay(final=0.125, steps=100),
+        "LinearDecay": part.LinearDecay(final=0.125, steps=100),
+    }
+    adam, adamw = (kind(beta1=0.875, beta2=0.9375, epsilon=2.0**-20, weight_decay=0.5) for kind in (part.Adam, part.AdamW))
+    record = part.StepRecord(
+        step=7, attempt=1, value=1.5, metrics=named({"positive": np.array(2.0)}), sample_count=5, members=[0, 2], member_samples=[3, 2],
+        committed=CREATED + 0.5,
+    )  # fmt: skip
+    member = part.RunMember(number=2, name="c", state=part.MEMBER_STATE_DONE, steps=7, sample_count=14, silent_seconds=0.25)
+    shapes = [graph_pb2.NamedArray(name="w", array=graph_pb2.Array(dtype=graph_pb2.DTYPE_F64, shape=[2]))]
+    run = part.Run(
+        id="0" * 24, name="golden", specification=specification("0" * 64), state=part.RUN_STATE_RUNNING, step=8, parameters=shapes,
+        members=[member], sample_count=40, last=record, created=CREATED,
+    )  # fmt: skip
+    committed = part.Committed(record=record, gradient=np.array([0.5, -1.5]).tobytes())
+    return {
+        **schedules,
+        "Schedule-exponential": part.Schedule(rate=0.5, exponential=schedules["ExponentialDecay"]),
+        "Schedule-cosine": part.Schedule(rate=0.5, warmup_steps=3, cosine=schedules["CosineDecay"]),
+        "Schedule-linear": part.Schedule(rate=0.5, linear=schedules["LinearDecay"]),
+        "SGD": part.SGD(momentum=0.5, nesterov=True, weight_decay=0.125),
+        "Adam": adam,
+        "AdamW": adamw,
+        "Optimizer-adam": part.Optimizer(adam=adam, learning_rate=part.Schedule(rate=0.5), clip_norm=1.0),
+        "Optimizer-adamw": part.Optimizer(adamw=adamw, learning_rate=part.Schedule(rate=0.5), clip_value=2.0),
+        "RunSpecification": specification("0" * 64),
+        "Run": run,
+        "RunMember": member,
+        "StepRecord": record,
+        "Attach": part.Attach(run="golden", number=2, session="0" * 24),
+        "Heartbeat": part.Heartbeat(),
+        "Leave": part.Leave(),
+        "Nothing": part.Nothing(),
+        "Minibatch": part.Minibatch(inputs=named(SAMPLES)),
+        "ResidentRows": part.ResidentRows(dataset="golden", rows=part.Rows(range=part.RowRange(start=1, stop=3))),
+        "OwnGradient": part.OwnGradient(value=0.5, gradient=np.array([0.5, -1.5]).tobytes(), sample_count=2),
+        "Contribution": part.Contribution(step=7, attempt=1, nothing=part.Nothing(), parameters=np.array([0.25, 2.0]).tobytes()),
+        "Turn": part.Turn(step=8, attempt=1, members=[0, 2], parameters=np.array([0.25, 2.0]).tobytes(), committed=committed),
+        "Ended": part.Ended(state=part.RUN_STATE_STOPPED, step=8, parameters=np.array([0.25, 2.0]).tobytes(), committed=committed),
+        "Committed": committed,
+        "StepResponse-error-unanswered": part.StepResponse(error=part.StreamError(code=10, message="stale")),
+    }
+
+
 def upload() -> dict[str, service_pb2.UploadDatasetRequest]:
     """An upload that breaks off after its first chunk, and goes on after DescribeUpload."""
     part, chunk = service_pb2.UploadDatasetRequest, service_pb2.UploadChunk
@@ -167,6 +237,8 @@ def upload() -> dict[str, service_pb2.UploadDatasetRequest]:
 
 def number(message: Any) -> str:
     """Where a request stands in the order in which all are sent."""
+    if isinstance(message, service_pb2.StepRequest):
+        return {"attach": "golden-d2", "heartbeat": "golden-d3"}.get(message.WhichOneof("request"), f"golden-d4{message.contribution.step}")
     if not isinstance(message, service_pb2.UploadDatasetRequest):
         return str(message.request_id)
     if message.HasField("chunk"):
@@ -208,6 +280,28 @@ def about_datasets(graph: str, score: str) -> dict[str, Message]:
         "GradientRequest-stream-unknown": service_pb2.GradientRequest(request_id="golden-b7d", graph_id="0" * 64),
         "DeleteDatasetRequest": service_pb2.DeleteDatasetRequest(request_id="golden-b8", dataset="golden"),
         "GetStatusRequest": service_pb2.GetStatusRequest(request_id="golden-b9"),
+    }
+
+
+def about_runs(graph: str) -> dict[str, Message]:
+    """Requests that follow each other: a run is made, one member makes its three steps, and it is looked at and forgotten."""
+    part, metrics = service_pb2, named({"positive": np.array(1.0)})
+    wanted = specification(graph)
+    own = part.OwnGradient(value=0.75, gradient=np.array([0.5, -1.5, 0.25]).tobytes(), sample_count=2, metrics=metrics)
+    return {
+        "CreateRunRequest": part.CreateRunRequest(
+            request_id="golden-d0", name="golden", specification=wanted, parameters=named(PARAMETERS)
+        ),
+        "JoinRunRequest": part.JoinRunRequest(request_id="golden-d1", run="golden", member="a"),
+        "StepRequest": part.StepRequest(attach=part.Attach(run="golden", number=0, session="0" * 24)),
+        "StepRequest-heartbeat": part.StepRequest(heartbeat=part.Heartbeat()),
+        "StepRequest-minibatch": part.StepRequest(contribution=part.Contribution(step=0, minibatch=part.Minibatch(inputs=named(SAMPLES)))),
+        "StepRequest-gradient": part.StepRequest(contribution=part.Contribution(step=1, gradient=own)),
+        "StepRequest-nothing": part.StepRequest(contribution=part.Contribution(step=2, nothing=part.Nothing())),
+        "GetRunRequest": part.GetRunRequest(request_id="golden-d5", run="golden", parameters=True, ledger_from=1),
+        "ListRunsRequest": part.ListRunsRequest(request_id="golden-d6"),
+        "WatchRunRequest": part.WatchRunRequest(request_id="golden-d7", run="golden", from_step=1),
+        "StopRunRequest": part.StopRunRequest(request_id="golden-d8", run="golden", forget=True),
     }
 
 
@@ -269,17 +363,29 @@ def requests() -> dict[str, Message]:
             precision=service_pb2.PRECISION_F32,
         ),
         **about_datasets(name(graph), name(score)),
+        **about_runs(name(graph)),
     }
 
 
 def answers(address: str, asked: dict[str, Message]) -> Iterator[tuple[str, Message]]:
     """What a server answers to each request, in order; the messages of a stream are numbered, and what depends on time and process is settled."""
+    session = ""
     with grpc.insecure_channel(address) as channel:
         stub = service_pb2_grpc.GradientServiceStub(channel)
         for (method, variant), messages in calls(asked):
-            replies = replies_of(getattr(stub, method), messages)
+            replies = replies_of(getattr(stub, method), [attached(message, session) for message in messages])
+            if method == "JoinRun":
+                session = replies[0].session
+            kind = {"WatchRun": "RunProgress"}.get(method, f"{method}Response")
             for position, message in enumerate(replies):
-                yield f"{method}Response{variant}" + (f"-{position}" if position else ""), settled(message)
+                yield f"{kind}{variant}" + (f"-{position}" if position else ""), settled(message)
+
+
+def attached(request: Any, session: str) -> Message:
+    """A golden request; one that attaches has the session that this server has given."""
+    if not isinstance(request, service_pb2.StepRequest) or not request.HasField("attach"):
+        return request
+    return service_pb2.StepRequest(attach=service_pb2.Attach(run=request.attach.run, number=request.attach.number, session=session))
 
 
 def calls(asked: dict[str, Message]) -> Iterator[tuple[tuple[str, str], list[Message]]]:
@@ -303,6 +409,8 @@ def streamed(name: str) -> str:
     """The method that takes this request as one of many, if there is one."""
     if name.startswith("GradientRequest-stream"):
         return "GradientStream"
+    if name.startswith("StepRequest"):
+        return "Step"
     return "UploadDataset" if name.startswith("UploadDatasetRequest") else ""
 
 
@@ -316,13 +424,52 @@ def replies_of(method: Any, messages: list[Message]) -> list[Message]:
                 raise
             return []
     if isinstance(method, grpc.StreamStreamMultiCallable):
-        return list(method(iter(messages)))
+        return stepped(method, messages) if isinstance(messages[0], service_pb2.StepRequest) else list(method(iter(messages)))
     reply = method(messages[0])
     return list(reply) if isinstance(method, grpc.UnaryStreamMultiCallable) else [reply]
 
 
+def stepped(method: Any, messages: list[Message]) -> list[Message]:
+    """What a member is told whose contributions are sent when it is their turn."""
+    turns: queue.SimpleQueue[Message] = queue.SimpleQueue()
+
+    def sent() -> Iterator[Any]:
+        for message in messages:
+            if isinstance(message, service_pb2.StepRequest) and message.HasField("contribution"):
+                turns.get(timeout=PATIENCE)
+            yield message
+
+    replies: list[Message] = []
+    for reply in method(sent(), timeout=PATIENCE):
+        replies.append(reply)
+        if reply.HasField("turn"):
+            turns.put(reply)
+    return replies
+
+
+FIXED: dict[tuple[str, str], Any] = {
+    ("Run", "id"): "0" * 24,
+    ("Run", "created"): CREATED,
+    ("RunMember", "silent_seconds"): 0.25,
+    ("StepRecord", "committed"): CREATED,
+    ("JoinRunResponse", "session"): "0" * 24,
+}
+"""What stands in place of ids, sessions and times of runs."""
+
+
+def settle_run(message: Any) -> None:
+    """Puts them there, wherever in a message."""
+    for field, value in message.ListFields():
+        if (message.DESCRIPTOR.name, field.name) in FIXED:
+            setattr(message, field.name, FIXED[message.DESCRIPTOR.name, field.name])
+        elif field.message_type is not None:
+            for part in [value] if isinstance(value, Message) else value:
+                settle_run(part)
+
+
 def settled(message: Any) -> Message:
     """An answer with a fixed time in place of that at which datasets were stored; of a status, that there was one; of an error, which it was."""
+    settle_run(message)
     if isinstance(message, service_pb2.GradientStreamResponse) and message.HasField("error"):
         message.error.message, message.error.details = "", b""
     if isinstance(message, service_pb2.GetStatusResponse):
