@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -275,7 +276,7 @@ def test_left_behind_joins_again(service: sg.Service) -> None:
             found = future.result()
         assert found is not None
         assert found.step >= 3
-        assert set(found.samples) == {0, 1}
+        assert slow.number in found.samples
     training.check(run, run.info().step)
 
 
@@ -418,8 +419,13 @@ def test_nobody_comes(service: sg.Service) -> None:
                 member.step()
         with training.join(run, "bea") as other, ThreadPoolExecutor(1) as thread:
             future = thread.submit(other.step)
-            assert member.step() is not None
-            assert future.result() is not None
+            found = None
+            while found is None:
+                with contextlib.suppress(sg.DeadlineExceededError):
+                    found = member.step()
+            other_found = future.result()
+            assert other_found is not None
+            assert training.bits(found.params) == training.bits(other_found.params)
 
 
 def test_server_is_gone(tmp_path: Path) -> None:
@@ -428,7 +434,6 @@ def test_server_is_gone(tmp_path: Path) -> None:
         assert service.process is not None
         run = training.create(service, "gone", 0, members=1)
         with run.join("ada", data=training.data(), timeout=1.0) as member:
-            assert member.step() is not None
             kill(service.process.pid)
             service.process.process.wait()
             with pytest.raises(sg.DeadlineExceededError, match=r"timeout=1\.0"):
