@@ -24,6 +24,8 @@ from .messages import vector_of
 from .run import Part, Run
 
 FindGraph = Callable[[Call, str], Awaitable[StoredGraph]]
+MAX_SAMPLES = 1 << 32
+"""Of a gradient that a member has computed itself: so that no run's count of them outgrows 64 bits."""
 Grant = Callable[[int, int, bool], Options]
 """What evaluates: from the wire's evaluator, precision and debug, if this server allows it. Raises InputError."""
 
@@ -109,6 +111,9 @@ def own_vector(run: Run, gradient: wire.OwnGradient, settings: Settings) -> Vect
     if slopes is None:
         said = f"the gradient has {len(gradient.gradient)} bytes; this run has {length} numbers of 8 bytes"
         raise InputError(said, field=f"{field}.gradient")
+    if gradient.sample_count > MAX_SAMPLES:
+        said = f"the gradient is said to be of {gradient.sample_count:,} samples; at most {MAX_SAMPLES:,} can be counted at a time"
+        raise InputError(said, field=f"{field}.sample_count")
     metrics = codec.decode_arrays(gradient.metrics, f"{field}.metrics", settings)
     wanted = dict(layout.metrics)
     if {name: array.shape for name, array in metrics.items()} != wanted:

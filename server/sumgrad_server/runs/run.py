@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from sumgrad_engine.errors import LimitError
 from sumgrad_engine.layout import Vector
 from sumgrad_engine.program import reduced
 from sumgrad_proto.v1 import service_pb2 as wire
@@ -63,11 +64,20 @@ class Run:
             self._make_turn()
         self._settled()
 
-    async def join(self, name: str) -> tuple[int, str]:
-        """A seat under this name, on the disk: its number and session. A run that is over gives none: attaching says what it came to."""
+    async def join(self, name: str, most: int) -> tuple[int, str]:
+        """A seat under this name, on the disk: its number and session. A run that is over gives none: attaching says what it came to.
+
+        Raises LimitError if `most` members have seats.
+        """
         self.require_open()
         if self.machine.over:
             return self.machine.names.get(name, 0), ""
+        seats = self.machine.seats
+        if len(seats) >= most and self.machine.names.get(name) not in seats:
+            said = (
+                f"{len(seats)} members have seats in run {self.book.made.name!r}; max_run_members is {most}: join when one of them has left"
+            )
+            raise LimitError(said, limit="max_run_members", value=len(seats) + 1, allowed=most)
         session = secrets.token_hex(SESSION_BYTES)
         seating = self._seating[session] = asyncio.get_running_loop().create_future()
         number = self.machine.join(name, session, self._clock())
