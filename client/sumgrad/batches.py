@@ -8,6 +8,8 @@ and Flood, "Fast Splittable Pseudorandom Number Generators", 2014). It is intege
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -15,6 +17,10 @@ __all__ = ["permuted", "rows_of", "steps_per_epoch"]
 
 Indices = NDArray[np.int64]
 ROUNDS = 6
+KEPT_SAMPLES = 1 << 18
+"""An epoch's order of up to so many samples (2 MiB) is kept for its next steps."""
+TOGETHER, MOST_TOGETHER = 1 << 15, 64
+"""Epochs of so many samples in all, but no more than so many epochs, are worked out at once."""
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _MIXERS = (np.uint64(0xBF58476D1CE4E5B9), np.uint64(0x94D049BB133111EB))
 _MASK = (1 << 64) - 1
@@ -40,7 +46,24 @@ def rows_of(step: int, rank: int, size: int, *, samples: int, batch_size: int | 
     epoch, batch = divmod(step, steps_per_epoch(samples, batch_size))
     first = batch * min(batch_size, samples)
     start, stop = _part(min(batch_size, samples - first), rank, size)
+    if samples <= KEPT_SAMPLES:
+        group, number = divmod(epoch, _together(samples))
+        return _orders(samples, seed, group)[number, first + start : first + stop].copy()
     return permuted(np.arange(first + start, first + stop, dtype=np.int64), samples, seed, epoch)
+
+
+def _together(samples: int) -> int:
+    """How many epochs' orders are worked out at once."""
+    return min(MOST_TOGETHER, max(1, TOGETHER // samples))
+
+
+@lru_cache(maxsize=4)
+def _orders(samples: int, seed: int, group: int) -> Indices:
+    """Whole epochs, (epochs, samples): the steps of a run come fast, and one call for many places takes little longer than one for a few."""
+    count = _together(samples)
+    keys = np.stack([_keys(seed, group * count + number) for number in range(count)], axis=1)
+    places = np.tile(np.arange(samples, dtype=np.uint64), count)
+    return _walked(places, samples, np.repeat(keys, samples, axis=1)).reshape(count, samples)
 
 
 def _part(length: int, rank: int, size: int) -> tuple[int, int]:
@@ -49,11 +72,18 @@ def _part(length: int, rank: int, size: int) -> tuple[int, int]:
 
 def permuted(places: Indices, samples: int, seed: int, epoch: int) -> Indices:
     """The samples at these places of an epoch's order: a permutation of 0..samples-1, for each seed and epoch another."""
+    return _walked(places.astype(np.uint64), samples, _keys(seed, epoch)[:, None])
+
+
+def _walked(numbers: NDArray[np.uint64], samples: int, keys: NDArray[np.uint64]) -> Indices:
+    """Where numbers come to, with the keys of each, or one column of them for all."""
     half = max(1, (max(1, samples - 1).bit_length() + 1) // 2)
-    keys = _keys(seed, epoch)
-    found = _feistel(places.astype(np.uint64), half, keys)
-    while (outside := found >= samples).any():
-        found[outside] = _feistel(found[outside], half, keys)
+    found = _feistel(numbers, half, keys)
+    outside = np.flatnonzero(found >= samples)
+    while len(outside):
+        again = _feistel(found[outside], half, keys if keys.shape[1] == 1 else keys[:, outside])
+        found[outside] = again
+        outside = outside[again >= samples]
     return found.astype(np.int64)
 
 

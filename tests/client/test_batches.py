@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
-from sumgrad.batches import permuted, rows_of, steps_per_epoch
+from sumgrad.batches import KEPT_SAMPLES, permuted, rows_of, steps_per_epoch
 
 MASK = (1 << 64) - 1
 
@@ -113,6 +113,18 @@ def test_epochs_and_seeds_have_orders_of_their_own() -> None:
     assert len(orders) == 100
     assert rows_of(5, 0, 1, samples=4, batch_size=None, seed=1).tolist() == [0, 1, 2, 3]
     assert rows_of(5, 2, 3, samples=2, batch_size=None, seed=1).tolist() == [1]
+
+
+@pytest.mark.parametrize("samples", [KEPT_SAMPLES, KEPT_SAMPLES + 1])
+def test_kept_orders_are_those_that_are_worked_out(samples: int) -> None:
+    """Orders that are kept for the next step, and those of more samples, which are not, are the permutation's; what one is given is one's own."""
+    for step in (0, 3, 2 * steps_per_epoch(samples, 1000) - 1):
+        epoch, batch = divmod(step, steps_per_epoch(samples, 1000))
+        places = np.arange(samples)[batch * 1000 : (batch + 1) * 1000]
+        for _ in range(2):
+            found = rows_of(step, 0, 1, samples=samples, batch_size=1000, seed=5)
+            assert np.array_equal(found, permuted(places, samples, 5, epoch))
+            found[:] = 0
 
 
 def test_ranks_count_from_0() -> None:
