@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
@@ -59,27 +59,52 @@ def ended_undisturbed(run: Any, members: Members, steps: int) -> None:
     assert [record.value for record in run.ledger()] == expected.values
 
 
+def lives(folder: Path, count: int) -> Generator[tuple[int, Any, bool], None, None]:
+    """Servers one after the other, with the same address and state: each with its number, and whether it is the last. The others are killed after their turn."""
+    address = "127.0.0.1:0"
+    for number in range(count):
+        own, last = folder / f"server-{number}", number == count - 1
+        own.mkdir()
+        flags = ["--workers", "1", "--state-dir", str(folder / "state"), "--address", address]
+        with served(own, *flags, graceful=last) as server:
+            address = server.address
+            yield number, server, last
+            if not last:
+                kill(server.pid)
+                server.process.wait()
+
+
 def test_server_is_killed_again_and_again(tmp_path: Path) -> None:
     """A server that is killed ten times, at moments of the training that chance decides, ends with the bits of one that was left alone."""
     steps, dice = 400, Random(12)
-    flags = ["--workers", "1", "--state-dir", str(tmp_path / "state")]
     with contextlib.ExitStack() as stack:
-        address = "127.0.0.1:0"
-        for turn in range(11):
-            folder = tmp_path / f"server-{turn}"
-            folder.mkdir()
-            with served(folder, *flags, "--address", address, graceful=turn == 10) as server:
-                if turn == 0:
-                    address = server.address
-                    service = stack.enter_context(connected(server))
-                    run = training.create(service, "killed", steps)
-                    members = stack.enter_context(training_on(address, run, *NAMES, pace=PACE))
-                if turn < 10:
-                    training.advance(run, dice.randrange(1, 30))
-                    kill(server.pid)
-                    server.process.wait()
-                else:
-                    ended_undisturbed(run, members, steps)
+        for number, server, last in stack.enter_context(contextlib.closing(lives(tmp_path, 11))):
+            if number == 0:
+                run = training.create(stack.enter_context(connected(server)), "killed", steps)
+                members = stack.enter_context(training_on(server.address, run, *NAMES, pace=PACE))
+            if last:
+                ended_undisturbed(run, members, steps)
+            else:
+                training.advance(run, dice.randrange(1, 30))
+
+
+def test_server_is_killed_while_its_journal_goes_round(tmp_path: Path) -> None:
+    """Steps of a megabyte fill the journal several times; killed in between, a server ends with the right bits, and has never held much more than one round."""
+    width, steps, dice, held = 131_072, 320, Random(3), [0]
+    with contextlib.ExitStack() as stack:
+        thread, servers = stack.enter_context(ThreadPoolExecutor(1)), stack.enter_context(contextlib.closing(lives(tmp_path, 6)))
+        for number, server, last in servers:
+            if number == 0:
+                service = stack.enter_context(connected(server))
+                run = service.run("wide", None, sumgrad.optim.Adam(0.01), params={"w": np.zeros(width)}, max_steps=steps)
+                call = thread.submit(descend, server.address)
+            if last:
+                assert call.result() == steps
+                assert run.params()["w"].tobytes() == descended(sumgrad.optim.Adam(0.01), width, steps)
+            else:
+                training.advance(run, dice.randrange(20, 60))
+            held.append(sum(path.stat().st_size for path in (tmp_path / "state").rglob("*") if path.is_file()))
+    assert max(held) < 160 * MIB
 
 
 def test_members_are_killed_and_come_back(server: Any, service: sumgrad.Service) -> None:
@@ -147,7 +172,7 @@ def test_run_waits_for_enough_members(server: Any, service: sumgrad.Service) -> 
 @needs_mounts
 def test_disk_is_full_in_mid_training(tmp_path: Path) -> None:
     """With a full disk a run waits, and says why in the log; with room again it goes on, and no bit is other than it would have been."""
-    steps, state = 200, tmp_path / "state"
+    width, steps, state = 16_384, 200, tmp_path / "state"  # the 4 MiB that a journal takes in advance are for thirty steps
     state.mkdir(mode=0o700)
     flags = ["--workers", "1", "--state-dir", str(state)]
     with (
@@ -155,34 +180,36 @@ def test_disk_is_full_in_mid_training(tmp_path: Path) -> None:
         connected(server) as service,
         ThreadPoolExecutor(1) as thread,
     ):
-        run = service.run("full", None, sumgrad.optim.SGD(0.125), params={"w": np.zeros(WIDE)}, max_steps=steps)
+        run = service.run("wide", None, sumgrad.optim.SGD(0.125), params={"w": np.zeros(width)}, max_steps=steps)
         filler = seen_by(server.pid, state) / "filler"
         fill(filler)
-        call = thread.submit(descend, run)
+        call = thread.submit(descend, server.address)
         support.wait_until(lambda: "waits for its journal" in server.said(), "the run to wait for room")
         assert not call.done()
         filler.unlink()
         assert call.result() == steps
-        expected = np.zeros(WIDE)
-        for step in range(steps):
-            expected = expected - 0.125 * slope(step)
-        assert run.params()["w"].tobytes() == expected.tobytes()
+        assert run.params()["w"].tobytes() == descended(sumgrad.optim.SGD(0.125), width, steps)
 
 
-WIDE = 16_384
-"""Parameters of a run whose steps need some room: the 4 MiB that a journal has in advance are for thirty of them."""
+def descended(rule: sumgrad.optim.Optimizer, width: int, steps: int) -> bytes:
+    """What `descend` must come to."""
+    params = {"w": np.zeros(width)}
+    for step in range(steps):
+        params = rule.step(params, {"w": slope(step, (width,))})
+    return params["w"].tobytes()
 
 
-def slope(step: int) -> Any:
+def slope(step: int, shape: tuple[int, ...]) -> Any:
     """The gradient of a step."""
-    return np.random.default_rng(step).normal(size=WIDE)
+    return np.random.default_rng(step).normal(size=shape)
 
 
-def descend(run: Any) -> int:
+def descend(address: str) -> int:
     """Takes part by itself with its own gradients, until the run has ended; how many steps it has made."""
-    with run.join("ada", timeout=support.PATIENCE) as member:
+    retry = sumgrad.Retry(attempts=1000, longest=0.2)
+    with sumgrad.connect(address, retry=retry) as service, service.get_run("wide").join("ada", timeout=support.PATIENCE) as member:
         while not member.over:
-            member.step_gradient({"w": slope(member.next_step)})
+            member.step_gradient({"w": slope(member.next_step, member.info.shapes["w"])})
         made: int = member.next_step
     return made
 
