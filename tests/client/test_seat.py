@@ -387,14 +387,12 @@ def test_lease_is_kept_by_a_silent_member() -> None:
         yield turn(0)
         yield from until_left(said)
 
-    before = threading.active_count()
     with scripted(works, specification=specification) as (run, script):
         with run.join("ada") as member:
             assert member.next_step == 0
             for _ in range(3):
                 assert script.beats.acquire(timeout=support.PATIENCE)
         assert not any(thread.name == "sumgrad-lease" for thread in threading.enumerate())
-    support.wait_until(lambda: threading.active_count() <= before, "the threads to end")
 
 
 def test_seat_may_be_kept_for_later() -> None:
