@@ -23,7 +23,7 @@ class Layout:
     metrics: tuple[tuple[str, Shape], ...]
     grads: tuple[tuple[str, Shape], ...]
 
-    @property
+    @cached_property
     def width(self) -> int:
         """Length of a partial result."""
         return 1 + sum(size(shape) for _, shape in (*self.metrics, *self.grads))

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
-from sumgrad_engine.blocks import block_count
+from sumgrad_engine.blocks import BLOCK, block_count
 from sumgrad_engine.layout import Layout, Vector
 from sumgrad_engine.options import Options
 from sumgrad_engine.program import check_parameters
@@ -41,6 +41,7 @@ from .resident import Rows
 from .settings import Settings
 from .tasks import Backward, Column, Describe, Evaluate, Gradient, Inputs, Packer, Penalty, Signature, Slot, pickled
 from .threads import unblocking
+from .together import TogetherPlan, same_parameters, together_plan
 
 DESCRIBE, BACKWARD = pickled(Describe()), pickled(Backward())
 
@@ -81,6 +82,12 @@ class Executor(Protocol):
     async def gradient(self, graph: StoredGraph, call: GradientCall) -> Sum:
         """Sums value, gradient and metrics over samples."""
 
+    def is_light(self, graph: StoredGraph, call: GradientCall) -> bool:
+        """Whether a sum is known to take less than the way to a worker: then several are better done together. Raises InputError."""
+
+    async def gradients(self, graph: StoredGraph, calls: Sequence[GradientCall]) -> list[Sum]:
+        """Several sums at the same parameters, of all of them, each left apart from the penalty."""
+
     async def penalty(self, graph: StoredGraph, parameters: Mapping[str, Array], options: Options, asker: Asker) -> Vector:
         """Value and gradient of the penalty alone, of a graph that has one: a vector with the layout of a sum."""
 
@@ -98,6 +105,7 @@ class ProcessExecutor:
         self._pool = pool
         self._settings = settings
         self._plans: Recent[tuple[Any, ...], Plan] = Recent(KEPT_PLANS)
+        self._together: Recent[tuple[Any, ...], TogetherPlan] = Recent(KEPT_PLANS)
         self._paces = Paces()
 
     async def describe(self, graph: SharedGraph, asker: Asker) -> Signature:
@@ -127,6 +135,41 @@ class ProcessExecutor:
             self._pool.close(job)
         assert plan.layout is not None
         return Sum(plan.layout, vector, samples, job.values[0], penalty)
+
+    def is_light(self, graph: StoredGraph, call: GradientCall) -> bool:
+        """See Executor."""
+        samples = sample_count(self._settings, graph.signature, call)
+        return samples <= BLOCK and self._paces.seconds((graph.id, call.wrt, call.options), samples) < LIGHT_SECONDS
+
+    async def gradients(self, graph: StoredGraph, calls: Sequence[GradientCall]) -> list[Sum]:
+        """See Executor."""
+        if len(calls) == 1 or not same_parameters(calls):
+            return [await self.gradient(graph, call) for call in calls]
+        samples = [sample_count(self._settings, graph.signature, call) for call in calls]
+        plan = self._together_plan(graph, calls, samples)
+        files = {column.file.id: column.file for call in calls if call.rows for _, column in columns_of(graph.signature, call.rows)}
+        order = Order(
+            graph.shared,
+            plan.task,
+            nbytes=plan.nbytes,
+            slots=plan.slots,
+            write=partial(plan.write, calls),
+            columns=tuple(files.values()),
+            client=calls[0].asker.client,
+            most=calls[0].asker.most,
+            light=True,
+            work=(graph.id, None, calls[0].options),
+        )
+        async with self._pool.run(order) as job:
+            self._pool.totals.samples += sum(samples)
+            rows = job.views[-len(calls) :]
+            sums = zip(rows, samples, calls, strict=True)
+            return [_sum_of(plan.layout, row, count, call, job.values[0]) for row, count, call in sums]
+
+    def _together_plan(self, graph: StoredGraph, calls: Sequence[GradientCall], samples: Sequence[int]) -> TogetherPlan:
+        sources = tuple(_source(graph.signature, call.rows) for call in calls)
+        key = (graph.id, calls[0].options, tuple(samples), sources)
+        return self._together.get(key, lambda: together_plan(graph.signature, calls, samples))
 
     async def penalty(self, graph: StoredGraph, parameters: Mapping[str, Array], options: Options, asker: Asker) -> Vector:
         """See Executor."""
@@ -173,6 +216,11 @@ class ProcessExecutor:
     def _learn(self, work: tuple[Any, ...], samples: int, job: Job) -> None:
         self._pool.totals.samples += samples
         self._paces.learn(work, samples, sum(cost.compute for cost in job.costs))
+
+
+def _sum_of(layout: Layout, row: Array, samples: int, call: GradientCall, evaluator: str) -> Sum:
+    vector, penalty = combined(row, 1, samples, call)
+    return Sum(layout, vector, samples, evaluator, penalty)
 
 
 def _source(signature: Signature, rows: Rows | None) -> tuple[Any, ...] | None:

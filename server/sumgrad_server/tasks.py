@@ -117,6 +117,13 @@ class Gradient:
 
 
 @dataclass(frozen=True)
+class Gradients:
+    """Several sums of one shard each, one after the other."""
+
+    parts: tuple[Gradient, ...]
+
+
+@dataclass(frozen=True)
 class Penalty:
     """Value and gradient of the penalty alone, laid out as a partial sum."""
 
@@ -137,7 +144,7 @@ class Evaluate:
     columns: tuple[Slot, ...]
 
 
-Task: TypeAlias = Describe | Backward | Gradient | Penalty | Evaluate
+Task: TypeAlias = Describe | Backward | Gradient | Gradients | Penalty | Evaluate
 
 
 def pickled(task: Task) -> bytes:

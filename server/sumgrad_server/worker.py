@@ -54,6 +54,7 @@ from .tasks import (
     Evaluate,
     Failed,
     Gradient,
+    Gradients,
     Inputs,
     Memory,
     Penalty,
@@ -207,6 +208,14 @@ def gradient(task: Gradient, shard: Shard) -> Answer:
     return program.evaluator, None
 
 
+def gradients(task: Gradients, shard: Shard) -> Answer:
+    """The rows of all of them."""
+    evaluator = ""
+    for part in task.parts:
+        evaluator, _ = gradient(part, shard)
+    return evaluator, None
+
+
 def penalty(task: Penalty, shard: Shard) -> Answer:
     """The row."""
     program = shard.program(GradientProgram, None, task.options)
@@ -233,6 +242,7 @@ KINDS: dict[type[Any], Callable[[Any, Shard], Answer]] = {
     Describe: describe,
     Backward: backward,
     Gradient: gradient,
+    Gradients: gradients,
     Penalty: penalty,
     Evaluate: evaluate,
 }

@@ -125,6 +125,14 @@ class DaskExecutor:
         vector, apart = await unblocking(vectors.nbytes, combined, vectors, len(sums), samples, call)
         return Sum(layout, vector, samples, rows[0].evaluator, apart)
 
+    def is_light(self, graph: StoredGraph, call: GradientCall) -> bool:
+        """See Executor."""
+        return False
+
+    async def gradients(self, graph: StoredGraph, calls: Sequence[GradientCall]) -> list[Sum]:
+        """See Executor."""
+        return list(await asyncio.gather(*(self.gradient(graph, call) for call in calls)))
+
     @asynccontextmanager
     async def evaluate(self, graph: StoredGraph, call: EvaluateCall) -> AsyncIterator[Columns]:
         """See Executor."""

@@ -20,6 +20,7 @@ from ..rpc import Call
 from ..settings import Settings
 from ..threads import unblocking
 from .book import split
+from .gathering import Gathering
 from .messages import vector_of
 from .run import Part, Run
 
@@ -37,8 +38,9 @@ class Contributions:
         self._settings, self._executor = settings, executor
         self._find_graph, self._datasets, self._grant = find_graph, datasets, grant
 
-    async def part(self, call: Call, asker: Asker, run: Run, contribution: wire.Contribution, first: bool) -> Part:
-        """The sum of a contribution; that of the first member comes with the penalty. Raises InputError and what the executor raises."""
+    async def part(self, call: Call, asker: Asker, run: Run, contribution: wire.Contribution, number: int) -> Part:
+        """The sum of a member's contribution; that of the first one comes with the penalty. Raises InputError and what the executor raises."""
+        first = number == run.machine.members[0]
         views = self._parameters(run, contribution)
         kind = contribution.WhichOneof("part")
         if kind == "gradient":
@@ -49,16 +51,23 @@ class Contributions:
             return Part(vector, 0, await self._penalty(call, asker, run, views) if first else None)
         if kind is None:
             raise InputError("a contribution has a minibatch, rows, a gradient or nothing", field="contribution.part")
-        return await self._summed(call, asker, run, contribution, views)
+        return await self._summed(call, asker, run, contribution, views, number)
 
-    async def _summed(self, call: Call, asker: Asker, run: Run, contribution: wire.Contribution, views: Mapping[str, Array]) -> Part:
+    async def _summed(
+        self, call: Call, asker: Asker, run: Run, contribution: wire.Contribution, views: Mapping[str, Array], number: int
+    ) -> Part:
         specification = run.book.made.specification
         if not specification.graph_id:
             raise InputError("this run has no graph: members send gradients that they have computed", field="contribution")
         graph = await self._find_graph(call, specification.graph_id)
         inputs, rows = await self._samples(call, contribution)
         options = self._grant(specification.evaluator, specification.precision, False)
-        found = await self._executor.gradient(graph, GradientCall(views, inputs, rows, None, False, options, asker, apart=True))
+        wanted = GradientCall(views, inputs, rows, None, False, options, asker, apart=True)
+        if self._executor.is_light(graph, wanted):
+            run.gathering = run.gathering or Gathering(self._executor, run.all_here)
+            found = await run.gathering.sum(number, graph, wanted)
+        else:
+            found = await self._executor.gradient(graph, wanted)
         return Part(found.vector, found.count, found.penalty)
 
     async def _samples(self, call: Call, contribution: wire.Contribution) -> tuple[Mapping[str, Array], Rows | None]:
@@ -87,20 +96,23 @@ class Contributions:
                 raise InputError("this run updates the parameters itself: send none", field="contribution.parameters")
             return run.views
         if not given:
-            return split(run.book.vector if run.at is None else run.at, run.book.made.layout.grads)
+            if contribution.WhichOneof("part") in ("minibatch", "rows"):
+                said = "members of this run update the parameters: send those at which the sum is to be made"
+                raise InputError(said, field="contribution.parameters")
+            return run.views if run.at is None else run.at_views
         vector = vector_of(given, len(run.book.vector))
         if vector is None:
             said = f"parameters are {len(given)} bytes; this run has {len(run.book.vector)} numbers of 8 bytes"
             raise InputError(said, field="contribution.parameters")
         if run.at is None:
-            run.at = vector
+            run.at, run.at_views = vector, split(vector, run.book.made.layout.grads)
         elif run.at.tobytes() != given:
             raise InputError(
                 "these are not the parameters that another member has sent for this step: members must update them in the same way, "
                 "from the same ones (Turn.parameters and Turn.committed)",
                 field="contribution.parameters",
             )
-        return split(vector, run.book.made.layout.grads)
+        return run.at_views
 
 
 def own_vector(run: Run, gradient: wire.OwnGradient, settings: Settings) -> Vector:

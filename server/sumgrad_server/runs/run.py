@@ -6,13 +6,14 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from sumgrad_engine.errors import LimitError
 from sumgrad_engine.layout import Vector
 from sumgrad_engine.program import reduced
+from sumgrad_engine.types import Array
 from sumgrad_proto.v1 import service_pb2 as wire
 
 from ..faults import DrainingError, LeftBehindError, NoRoomError, StaleStepError, SupersededError, UnknownRunError
@@ -21,8 +22,10 @@ from ..threads import unblocking
 from . import messages
 from .book import Book
 from .desk import Desk
+from .gathering import Gathering
 from .machine import Begin, Combine, End, Instruction, Left, Machine, Seated, Verdict
 from .records import Began, GaveUp, Joined, Over, Parts, Record, Stepped, encode
+from .totals import RunTotals
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +44,9 @@ class Part:
 class Run:
     """One run, from when it is made or read again until the server goes. Everything here happens in the event loop."""
 
-    def __init__(self, book: Book, index: int, journal: Journal, retry_seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, book: Book, index: int, journal: Journal, totals: RunTotals, retry_seconds: float, clock: Callable[[], float] = time.monotonic
+    ) -> None:
         """`index` is that of the last record in the book."""
         self.book, self.index = book, index
         self.views = book.views
@@ -50,7 +55,9 @@ class Run:
         self.news: set[asyncio.Event] = set()  # of those who watch
         self.trouble = ""  # why it does not go on
         self.at: Vector | None = None  # where members update the parameters: those of the current attempt
-        self._journal, self._retry_seconds, self._clock = journal, retry_seconds, clock
+        self.at_views: Mapping[str, Array] = {}  # the same by name
+        self.gathering: Gathering | None = None  # of small contributions to the current attempt
+        self._journal, self._totals, self._retry_seconds, self._clock = journal, totals, retry_seconds, clock
         self._desks: dict[int, Desk] = {}
         self._seating: dict[str, asyncio.Future[None]] = {}
         self._wake = asyncio.Event()
@@ -146,6 +153,8 @@ class Run:
     def failed(self, number: int, step: int, attempt: int) -> None:
         """A contribution that was taken has come to nothing."""
         self.machine.failed(number, step, attempt, self._clock())
+        if not (self.machine.given or self.machine.taken):
+            self.at = None  # they came with what has failed
         self._settled()
         self.remind(number)
 
@@ -190,6 +199,7 @@ class Run:
 
     def _shut(self, error: Exception) -> None:
         """All who wait for something get this error."""
+        self._forget_attempt()
         self._closed = error
         for number in list(self._desks):
             self._close_desk(number, error)
@@ -245,6 +255,7 @@ class Run:
                 await self._combine(instruction)
             case Left(number):
                 await self._write(GaveUp(number))
+                self._totals.vacated += 1
                 self._close_desk(number, self._left_behind())
             case End(state):
                 if state != self.book.state:
@@ -253,8 +264,9 @@ class Run:
         self._tell_watchers()
 
     async def _begin(self, step: int, attempt: int, members: Sequence[int]) -> None:
-        self.at = None
+        self._forget_attempt()
         await self._write(Began(step, attempt, tuple(members)))
+        self._totals.repeated += bool(members) and attempt > 0
         self._make_turn()
         self.machine.began(self._clock())
         self._tell()
@@ -265,8 +277,9 @@ class Run:
         vector = await unblocking(8 * len(parts) * self.book.made.layout.width, combined, parts, mean)
         samples = tuple(part.count for part in parts)
         record = Stepped(todo.step, todo.attempt, members, samples, time.time(), todo.next_members, vector, self.at)
-        self.at = None
+        self._forget_attempt()
         await self._write(record)
+        self._totals.stepped(self.book.made.update, sum(samples))
         self._make_turn()
         self.machine.committed(todo, self._clock())
         self._tell()
@@ -291,6 +304,17 @@ class Run:
         self.trouble = ""
         return True
 
+    def _forget_attempt(self) -> None:
+        """What was kept for the contributions of one attempt."""
+        self.at = None
+        if self.gathering is not None:
+            self.gathering.give_up()
+            self.gathering = None
+
+    def all_here(self, numbers: set[int]) -> bool:
+        """Whether these members, and those whose contributions are there, are all members of the attempt."""
+        return set(self.machine.members) <= numbers | self.machine.given.keys()
+
     def _make_turn(self) -> None:
         self._turn = messages.turn(self.book)
 
@@ -303,6 +327,7 @@ class Run:
         return messages.ended(self.book)
 
     def _end(self) -> None:
+        self._forget_attempt()
         for desk in self._desks.values():
             desk.end(self._ending())
         self._desks.clear()

@@ -102,13 +102,14 @@ class _Member:
             if part is not None:
                 self._call.samples += part.count
                 self._run.contributed(number, step, attempt, part)
+                if self._run.gathering is not None:  # which may have waited for this one
+                    await self._run.gathering.look()
 
     async def _part(self, contribution: wire.Contribution) -> Part | None:
         """The contribution's sum; None if it comes to nothing, which the member and the run are told."""
         number, step, attempt = self._desk.number, contribution.step, contribution.attempt
-        first = number == self._run.machine.members[0]
         try:
-            return await self._contributions.part(self._call, self._asker, self._run, contribution, first)
+            return await self._contributions.part(self._call, self._asker, self._run, contribution, number)
         except asyncio.CancelledError:
             self._run.failed(number, step, attempt)
             raise

@@ -1,0 +1,72 @@
+"""Small contributions to one attempt of a step, computed together when the last of them is there: one trip to a worker instead of one for each member."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias
+
+from sumgrad_engine.errors import SumgradError
+
+from ..executor import Executor
+from ..faults import StaleStepError
+from ..graphs import StoredGraph
+from ..planning import GradientCall, Sum
+
+Waiting: TypeAlias = tuple[StoredGraph, GradientCall, "asyncio.Future[Sum]"]
+
+
+class Gathering:
+    """Those of one attempt. `complete` says whether nobody else is waited for, given the numbers of those that are here."""
+
+    def __init__(self, executor: Executor, complete: Callable[[set[int]], bool]) -> None:
+        self._executor, self._complete = executor, complete
+        self._waiting: dict[int, Waiting] = {}
+
+    async def sum(self, number: int, graph: StoredGraph, call: GradientCall) -> Sum:
+        """A member's sum. Raises StaleStepError if the attempt has come to nothing, and what the executor raises."""
+        done: asyncio.Future[Sum] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = graph, call, done
+        try:
+            await self.look()
+            return await done
+        finally:
+            self._waiting.pop(number, None)
+
+    async def look(self) -> None:
+        """Computes what is here, if that is all."""
+        if not self._waiting or not self._complete(set(self._waiting)):
+            return
+        waiting, self._waiting = self._waiting, {}
+        try:
+            found = await self._computed(next(iter(waiting.values()))[0], [call for _, call, _ in waiting.values()])
+        except BaseException:  # whoever has computed for all is gone: the others try again
+            _give_up(waiting.values())
+            raise
+        for (_, _, done), result in zip(waiting.values(), found, strict=True):
+            _settle(done, result)
+
+    async def _computed(self, graph: StoredGraph, calls: Sequence[GradientCall]) -> Sequence[Sum | BaseException]:
+        try:
+            return await self._executor.gradients(graph, calls)
+        except SumgradError:  # whose it is, each finds out by itself
+            return await asyncio.gather(*(self._executor.gradient(graph, call) for call in calls), return_exceptions=True)
+
+    def give_up(self) -> None:
+        """The attempt has come to nothing."""
+        _give_up(self._waiting.values())
+
+
+def _give_up(waiting: Iterable[Waiting]) -> None:
+    for _, _, done in waiting:
+        _settle(done, StaleStepError("a member was lost, and the step has begun anew"))
+
+
+def _settle(done: asyncio.Future[Sum], result: Sum | BaseException) -> None:
+    if done.done():
+        return
+    if isinstance(result, BaseException):
+        done.set_exception(result)
+        done.exception()  # it may be that nobody asks
+    else:
+        done.set_result(result)
