@@ -102,7 +102,8 @@ class App:
             raise StartError(str(error)) from error
         self._pool, self._executor = computing(settings)
         self._kept = Kept(settings)
-        self._view = View(settings, self._pool, Stores(self._kept.graphs.held, self._kept.datasets.entries, self._find_graph))
+        stores = Stores(self._kept.graphs.held, self._kept.datasets.entries, self._kept.runs, self._find_graph)
+        self._view = View(settings, self._pool, stores)
         self._observation = Observation(self._view)
         self._health = health.aio.HealthServicer()
         self._activity = Activity()

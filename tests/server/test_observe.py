@@ -29,7 +29,9 @@ from sumgrad_server.observe.metrics import Metrics
 from sumgrad_server.observe.recent import Level, Rate, RecentCalls
 from sumgrad_server.observe.view import Stores, View
 from sumgrad_server.rpc import Finished
+from sumgrad_server.runs.runs import Runs
 from sumgrad_server.settings import Settings
+from sumgrad_server.store.journal import Journal
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SPAN = "b7ad6b7169203331"
@@ -79,8 +81,10 @@ async def no_graph(name: str) -> StoredGraph:
 
 
 def view_of(*states: Any, datasets: list[Entry] | None = None, graphs: list[HeldGraph] | None = None, **totals: Any) -> View:
-    """The state of a server with workers in these states."""
-    return View(Settings(workers=2), Standing(*states, **totals), Stores(lambda: graphs or [], lambda: datasets or [], no_graph))
+    """The state of a server with workers in these states, and without training runs."""
+    settings = Settings(workers=2)
+    stores = Stores(lambda: graphs or [], lambda: datasets or [], Runs(Journal(None), settings), no_graph)
+    return View(settings, Standing(*states, **totals), stores)
 
 
 def samples_of(text: bytes) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,6 +25,33 @@ def chart(values: Sequence[float]) -> Chart:
     step = WIDTH / (len(values) - 1)
     points = " ".join(f"{position * step:.1f},{HEIGHT - value / top * (HEIGHT - _TOP):.1f}" for position, value in enumerate(values))
     return Chart(f"M{points}", f"M0,{HEIGHT:g} {points} {WIDTH:g},{HEIGHT:g}Z", top)
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line through values at equal distances, and those at the bottom and at the top of the picture."""
+
+    line: str
+    low: float
+    high: float
+
+
+def curve(values: Sequence[float]) -> Curve | None:
+    """The curve of values of any size; the line is broken where one is no finite number. None without two finite ones."""
+    finite = [value for value in values if math.isfinite(value)]
+    if len(finite) < 2:
+        return None
+    low, high = min(finite), max(finite)
+    span = high / 2 - low / 2  # halves: the difference itself may be beyond floats
+    step, pieces, pen = WIDTH / (len(values) - 1), [], "M"
+    for position, value in enumerate(values):
+        if not math.isfinite(value):
+            pen = "M"
+            continue
+        share = (value / 2 - low / 2) / span if span else 0.5
+        pieces.append(f"{pen}{position * step:.1f},{HEIGHT - 0.5 - share * (HEIGHT - 0.5 - _TOP):.1f}")
+        pen = "L"
+    return Curve("".join(pieces), low, high)
 
 
 def ceiling(value: float) -> float:

@@ -6,19 +6,21 @@ The library's own counters would take a lock for each addition; what is counted 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 
 from prometheus_client import CollectorRegistry, ProcessCollector, exposition
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily
 from prometheus_client.metrics_core import Metric
 
 from ..census import Census, Totals
+from ..runs.machine import State
 from .calls import CallCounts
 from .view import View, together
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 """Of the text format, which all our names fit into."""
 Families: TypeAlias = Iterator[Metric]
+UPDATES = ("sgd", "adam", "adamw", "members")
 
 
 class CallMetrics:
@@ -106,6 +108,46 @@ class StateMetrics:
             yield GaugeMetricFamily(name, said, value=value)
 
 
+class RunMetrics:
+    """Training runs of all namespaces; none has a metric of its own, so that there are not more metrics with every run. A Collector of the library's."""
+
+    def __init__(self, view: View) -> None:
+        self._runs = view.stores.runs
+
+    def collect(self) -> Families:
+        """The families of metrics of runs and their journal."""
+        yield from self._now()
+        totals = self._runs.totals
+        for name, said, counts in (
+            ("sumgrad_run_steps", "Steps of training runs, by who updates the parameters.", totals.steps),
+            ("sumgrad_run_samples", "Samples that these steps have summed.", totals.samples),
+        ):
+            family = CounterMetricFamily(name, said, labels=("update",))
+            for update in UPDATES:
+                family.add_metric((update,), counts[update])
+            yield family
+        written = self._runs.journal.totals
+        for name, said, value in (
+            ("sumgrad_run_repeated_attempts", "Attempts at a step after its first, because members were lost.", totals.repeated),
+            ("sumgrad_run_vacated_seats", "Seats that were given up, by their members or by lease and timeout.", totals.vacated),
+            ("sumgrad_journal_records", "Records in the journal of training runs.", written.records),
+            ("sumgrad_journal_writes", "Waits for the disk; records that come together share one.", written.writes),
+            ("sumgrad_journal_seconds", "Time that these waits took, in seconds.", written.seconds),
+        ):
+            yield CounterMetricFamily(name, said, value=value)
+
+    def _now(self) -> Families:
+        runs = self._runs.listed()
+        states = GaugeMetricFamily("sumgrad_runs", "Training runs by state.", labels=("state",))
+        for state in get_args(State):
+            states.add_metric((state,), sum(run.book.state == state for run in runs))
+        yield states
+        seats = sum(len(run.machine.seats) for run in runs if not run.machine.over)
+        yield GaugeMetricFamily("sumgrad_run_seats", "Members that have seats in runs that are not over.", value=seats)
+        waiting = sum(bool(run.trouble) for run in runs)
+        yield GaugeMetricFamily("sumgrad_runs_without_room", "Runs that can't go on, because the disk takes nothing.", value=waiting)
+
+
 class Metrics:
     """All metrics of a server, in a registry of their own."""
 
@@ -114,6 +156,7 @@ class Metrics:
         ProcessCollector(registry=registry)  # memory, processor time and descriptors of this process, under their usual names
         registry.register(CallMetrics(counts))
         registry.register(StateMetrics(view))
+        registry.register(RunMetrics(view))
         self._render: Callable[[], bytes] = lambda: exposition.generate_latest(registry)
 
     def text(self) -> bytes:

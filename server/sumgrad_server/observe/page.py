@@ -20,6 +20,7 @@ from .charts import chart
 from .drawing import shown
 from .drawings import Picture
 from .recent import Ended, Level, Rate, RecentCalls
+from .training import chosen, run_row
 from .view import View, together
 
 MOST_ROWS = 100
@@ -87,6 +88,7 @@ class Page:
 
     def _now(self) -> dict[str, Any]:
         census, graphs, datasets = self.view.census(), self.view.stores.graphs(), self.view.stores.datasets()
+        runs = self.view.stores.runs.listed()
         return {
             "serving": self.view.serving(),
             "draining": self.view.draining,
@@ -98,6 +100,8 @@ class Page:
             "max_queue": self.view.settings.max_queue,
             "in_flight": sum(self.calls.in_flight.values()),
             "charts": self._charts(),
+            "runs": [run_row(run, time.monotonic()) for run in chosen(runs)],
+            "run_count": len(runs),
             "calls": [_call_row(ended) for ended in self.recent.newest(MOST_CALLS)],
             "failed": [_call_row(ended) for ended in self.recent.failed(MOST_FAILED)],
             "graphs": [_held_row(held) for held in graphs[:MOST_ROWS]],
@@ -153,7 +157,14 @@ def _few(names: Sequence[str], count: int | None = None) -> str:
 
 def _environment() -> Environment:
     made = Environment(loader=PackageLoader(__package__), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    made.filters |= {"bytes": in_bytes, "amount": amount, "duration": duration, "brief": brief, "milliseconds": milliseconds}
+    made.filters |= {
+        "bytes": in_bytes,
+        "amount": amount,
+        "figure": figure,
+        "duration": duration,
+        "brief": brief,
+        "milliseconds": milliseconds,
+    }
     return made
 
 
@@ -177,6 +188,11 @@ def amount(value: float) -> str:
         if value >= size:
             return f"{value / (1e3 if unit == ' k' else size):.3g}{unit}"
     return f"{value:,.0f}" if value >= 100.0 or value == int(value) else f"{value:.1f}"
+
+
+def figure(value: float) -> str:
+    """A number of any size for people, in four digits: 0.6931, -1.5e-09, nan."""
+    return f"{value:.4g}".replace("-", "\N{MINUS SIGN}")
 
 
 def duration(seconds: float) -> str:

@@ -11,6 +11,7 @@ from typing import Protocol
 from ..census import Census
 from ..datasets import Entry
 from ..graphs import HeldGraph, StoredGraph
+from ..runs.runs import Runs
 from ..settings import Settings
 
 
@@ -33,6 +34,8 @@ class Stores:
     """The last used first."""
     datasets: Callable[[], Sequence[Entry]]
     """Of all namespaces, the newest first."""
+    runs: Runs
+    """Of all namespaces."""
     find_graph: Callable[[str], Awaitable[StoredGraph]]
     """The graph of an id, from the disk if need be. Raises UnknownGraphError and what else keeps a server from finding it."""
 

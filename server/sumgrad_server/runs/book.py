@@ -41,6 +41,11 @@ class Made:
         """What members agreed on."""
         return rules_of(self.specification)
 
+    @property
+    def update(self) -> str:
+        """Who updates the parameters: "sgd", "adam" or "adamw" here, or "members"."""
+        return self.specification.optimizer.WhichOneof("rule") or "members"
+
 
 @dataclass
 class Tally:

@@ -17,6 +17,8 @@ from typing import Any, Literal, TypeAlias
 State: TypeAlias = Literal["waiting", "running", "finished", "stopped"]
 Verdict: TypeAlias = Literal["take", "again", "stale"]
 """Of a contribution: it is to be taken; it was taken before; it is for another attempt."""
+Doing: TypeAlias = Literal["working", "done", "joined", "left"]
+"""What a member does: the step waits for it, or no longer; it takes part from the next step on; it has no seat."""
 Standing: TypeAlias = Literal["seated", "superseded", "left"]
 """Of a session: its member has the seat; another session took it over; the seat is given up."""
 
@@ -111,6 +113,14 @@ class Machine:
     def over(self) -> bool:
         """Whether the run has ended."""
         return self.state in ("finished", "stopped")
+
+    def doing(self, number: int) -> Doing:
+        """What a member does that has joined."""
+        if number in self.given:
+            return "done"
+        if number not in self.seats:
+            return "left"
+        return "working" if number in self.members else "joined"
 
     def join(self, name: str, session: str, now: float) -> int:
         """Gives a member a seat, or its seat to another session. Returns its number."""

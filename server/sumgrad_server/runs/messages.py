@@ -20,6 +20,12 @@ STATES = {
     "finished": wire.RUN_STATE_FINISHED,
     "stopped": wire.RUN_STATE_STOPPED,
 }
+MEMBER_STATES = {
+    "working": wire.MEMBER_STATE_WORKING,
+    "done": wire.MEMBER_STATE_DONE,
+    "joined": wire.MEMBER_STATE_JOINED,
+    "left": wire.MEMBER_STATE_LEFT,
+}
 
 
 def flat(vector: Vector) -> bytes:
@@ -101,16 +107,8 @@ def members(book: Book, machine: Machine, now: float) -> Iterable[wire.RunMember
     for number, (name, tally) in enumerate(zip(book.names, book.tallies, strict=True)):
         seat = machine.seats.get(number)
         silent = max(0.0, now - seat.heard) if seat is not None else 0.0
-        state = _member_state(machine, number)
+        state = MEMBER_STATES[machine.doing(number)]
         yield wire.RunMember(number=number, name=name, state=state, steps=tally.steps, sample_count=tally.samples, silent_seconds=silent)
-
-
-def _member_state(machine: Machine, number: int) -> wire.MemberState:
-    if number in machine.given:
-        return wire.MEMBER_STATE_DONE
-    if number not in machine.seats:
-        return wire.MEMBER_STATE_LEFT
-    return wire.MEMBER_STATE_WORKING if number in machine.members else wire.MEMBER_STATE_JOINED
 
 
 def vector_of(data: bytes, length: int) -> Array | None:

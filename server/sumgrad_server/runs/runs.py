@@ -22,6 +22,7 @@ from . import records
 from .book import Book, Made
 from .run import Run
 from .specification import checked
+from .totals import RunTotals
 
 log = logging.getLogger(__name__)
 
@@ -34,14 +35,15 @@ class Runs:
     """Empty until they are loaded."""
 
     def __init__(self, journal: Journal, settings: Settings) -> None:
-        self._journal, self._settings = journal, settings
+        self.journal, self._settings = journal, settings
+        self.totals = RunTotals()
         self._runs: dict[str, Run] = {}
         self._creating = asyncio.Lock()
         self._tasks: list[asyncio.Task[None]] = []
 
     async def load(self) -> None:
         """Resumes what the journal knows. Raises StateError, DamagedError."""
-        recovered = await self._journal.open()
+        recovered = await self.journal.open()
         books: dict[str, tuple[int, Book]] = {}
         for name, snapshot in recovered.snapshots.items():
             books[name] = snapshot.index, Book.restored(snapshot.data, self._settings.max_run_history)
@@ -53,7 +55,7 @@ class Runs:
                 book.apply(records.decode(entry.data))
             books[entry.run] = entry.index, book
         for name, (index, book) in books.items():
-            self._runs[name] = Run(book, index, self._journal, self._settings.retry_seconds)
+            self._runs[name] = Run(book, index, self.journal, self.totals, self._settings.retry_seconds)
         self._tasks = [asyncio.create_task(self._tick()), asyncio.create_task(self._shorten())]
 
     async def drain(self) -> None:
@@ -69,7 +71,7 @@ class Runs:
     async def close(self) -> None:
         """Lets go of the journal."""
         await self.drain()
-        await self._journal.close()
+        await self.journal.close()
 
     def listed(self, namespace: str | None = None) -> list[Run]:
         """The runs of a namespace, or of all, by name."""
@@ -107,8 +109,8 @@ class Runs:
 
     async def _add(self, book: Book) -> Run:
         number = book.made.id
-        await self._journal.append(number, 0, book.snapshot())
-        run = self._runs[number] = Run(book, 0, self._journal, self._settings.retry_seconds)
+        await self.journal.append(number, 0, book.snapshot())
+        run = self._runs[number] = Run(book, 0, self.journal, self.totals, self._settings.retry_seconds)
         return run
 
     async def forget(self, run: Run) -> None:
@@ -141,9 +143,9 @@ class Runs:
         """Compacts the journal whenever it is full; where that fails, there is no room, and it is tried again in a while."""
         while True:
             await asyncio.sleep(TICK_SECONDS)
-            if self._journal.full:
+            if self.journal.full:
                 try:
-                    await self._journal.compact(self._snapshot)
+                    await self.journal.compact(self._snapshot)
                 except (NoRoomError, OSError) as error:
                     log.warning("the journal of runs can't be shortened: %s", error)
                     await asyncio.sleep(self._settings.retry_seconds)

@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -58,6 +59,15 @@ class Recovered:
     records: list[Entry] = field(default_factory=list)
 
 
+@dataclass
+class JournalTotals:
+    """What the journal has written since it was opened, snapshots aside: waits for the disk, records, and the seconds that they took."""
+
+    writes: int = 0
+    records: int = 0
+    seconds: float = 0.0
+
+
 @dataclass(frozen=True)
 class _Append:
     run: str
@@ -94,6 +104,7 @@ class Journal:
         self._thread: threading.Thread | None = None
         self._disk: _Disk | None = None
         self._compacting = asyncio.Lock()
+        self.totals = JournalTotals()
 
     @property
     def full(self) -> bool:
@@ -105,7 +116,7 @@ class Journal:
         self._loop = asyncio.get_running_loop()
         if self._folder is None:
             return Recovered()
-        disk = self._disk = _Disk(self._folder)
+        disk = self._disk = _Disk(self._folder, self.totals)
         self._thread = threading.Thread(target=self._work, name="journal", daemon=True)
         self._thread.start()
         return await self._in_thread(disk.open)
@@ -199,8 +210,8 @@ class Journal:
 class _Disk:
     """What the thread does. Everything here blocks."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, totals: JournalTotals) -> None:
+        self._folder, self._totals = folder, totals
         self._segment: Segment | None = None
         self._number = 0  # of the newest segment
         self.nbytes = 0  # written since the last compaction
@@ -213,10 +224,17 @@ class _Disk:
 
     def write(self, group: Sequence[_Append]) -> None:
         """Puts records on the disk, in one frame. Raises NoRoomError, OSError."""
+        began = time.perf_counter()
         with room_for("the journal of training runs"):
             self._append(frames.frame([frames.record(append.run, append.index, append.parts) for append in group]))
+        self._count(len(group), time.perf_counter() - began)
         for append in group:
             self._changed[append.run] = append.index
+
+    def _count(self, records: int, seconds: float) -> None:
+        self._totals.writes += 1
+        self._totals.records += records
+        self._totals.seconds += seconds
 
     def forget(self, run: str) -> None:
         """Said before anything is deleted: what would be left can't be read without the rest."""
