@@ -237,3 +237,24 @@ def test_indices_that_are_none(support: Any, arrays: Any, wrong: Any) -> None:
     with pytest.raises(InputError) as refused:
         decode_rows(wire.Rows(indices=support.array_message(array)), dataset(arrays))
     assert refused.value.field == "rows.indices"
+
+
+@pytest.mark.parametrize("options", [Options(), Options("reference"), Options(precision="f32")], ids=str)
+def test_sums_together_have_the_bits_of_sums_alone(support: Any, arrays: Any, objective: sg.Objective, options: Options) -> None:
+    """Rows in a range, by indices, and samples sent along, in one trip: each sum, and its penalty, is what it is by itself."""
+    data = dataset(arrays)
+    inputs = {name: arrays[name][:77] for name in ("x", "y", "k", "on")}
+    chosen = [({}, Rows(data, 40, 100)), ({}, Rows(data, 3, indices=np.array([2, 2, 999]))), (inputs, None)]
+    calls = [GradientCall(objective.params, given, rows, options=options, apart=True) for given, rows in chosen]
+
+    async def work(executor: ProcessExecutor) -> Any:
+        graph = await stored(executor, objective.graph, support)
+        alone = [await executor.gradient(graph, call) for call in calls]
+        return alone, await executor.gradients(graph, calls), [executor.is_light(graph, call) for call in calls]
+
+    alone, together, light = computed(work)
+    assert all(isinstance(answer, bool) for answer in light)
+    for one, other in zip(alone, together, strict=True):
+        assert one.vector.tobytes() == other.vector.tobytes()
+        assert one.penalty.tobytes() == other.penalty.tobytes()
+        assert (one.count, one.evaluator) == (other.count, other.evaluator)
