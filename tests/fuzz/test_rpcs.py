@@ -24,7 +24,7 @@ from sumgrad_server.status import TABLE
 from sumgrad_tests import support
 from sumgrad_tests.mutation import mutated, scrambled
 from sumgrad_tests.processes import anonymous_bytes, descriptors, open_files
-from sumgrad_tests.requests import INNER, Seed, logistic, samples, seeds, upload
+from sumgrad_tests.requests import INNER, STOPPED, TRAINED, Seed, create_run, logistic, samples, seeds, upload
 
 pytestmark = [pytest.mark.fuzz, pytest.mark.slow, pytest.mark.xdist_group("load")]
 
@@ -36,7 +36,7 @@ MIB = 1 << 20
 FLAGS = (
     *("--workers", "2", "--max-graphs", "64", "--max-elements", "65536", "--max-compile-seconds", "5"),
     *("--max-worker-bytes", str(1024 * MIB), "--max-shared-bytes", str(256 * MIB), "--max-datasets", "400"),
-    *("--max-uploads", "500", "--upload-expiry-seconds", "1"),
+    *("--max-uploads", "500", "--upload-expiry-seconds", "1", "--max-runs", "200", "--max-run-history", "100"),
 )
 SLACK = 64 + 128
 """Descriptors that come and go: of 64 graphs, and of arenas, uploads and connections."""
@@ -98,6 +98,10 @@ class Fuzzer:
                 await self._upload(self._reordered(seed.requests), timeout)
             case "GradientStream":
                 await self._stream([self._wrong(request) for request in seed.requests], timeout)
+            case "Step":
+                await self._steps(seed.requests, timeout)
+            case "WatchRun":  # of a run that goes on there is no end
+                await self._call(seed.method, collected(channel.unary_stream(path)(self._wrong(seed.requests[0]), timeout=0.5)))
             case "Evaluate":
                 await self._call(seed.method, collected(channel.unary_stream(path)(self._wrong(seed.requests[0]), timeout=timeout)))
             case method:
@@ -110,7 +114,7 @@ class Fuzzer:
         """A message that is wrong in some way; a few are of another kind, a few are noise. Nothing deletes what good requests name."""
         self.sent += 1
         chance = self.dice.random()
-        if chance < 0.02 and not isinstance(request, wire.DeleteDatasetRequest):
+        if chance < 0.02 and not isinstance(request, wire.DeleteDatasetRequest | wire.StopRunRequest):
             return self.dice.choice(self.dice.choice(self._good).requests).SerializeToString()
         if chance < 0.03:
             return self.dice.randbytes(self.dice.randrange(200))
@@ -164,6 +168,28 @@ class Fuzzer:
             if said.WhichOneof("answer") == "error":
                 self._count("GradientStream", CODES[said.error.code], said)
         assert answers is None or len(answers) == len(data)
+
+    async def _steps(self, requests: Sequence[Message], patience: float) -> None:
+        """One of a few members joins, and sends its contributions without looking whose turn it is; most are for the step that it is."""
+        asked = wire.JoinRunRequest(run=TRAINED, member=f"m{self.dice.randrange(4)}").SerializeToString()
+        joining = self._channels[0].unary_unary("/sumgrad.v1.GradientService/JoinRun")(asked, timeout=support.PATIENCE)
+        joined = wire.JoinRunResponse.FromString(await joining)
+        data, step = [], joined.run.step
+        for request in requests:
+            good = wire.StepRequest()
+            good.CopyFrom(request)
+            if good.HasField("attach"):
+                good.attach.number, good.attach.session = joined.number, joined.session
+            elif good.HasField("contribution"):
+                good.contribution.step, step = step, step + self.dice.randrange(2)
+            data.append(good.SerializeToString() if self.dice.random() < 0.7 else self._wrong(good))
+        self.sent += len(data)
+        call = self._blocking.stream_stream("/sumgrad.v1.GradientService/Step")(iter(data), timeout=patience)
+        answers = await self._call("Step", asyncio.to_thread(answered, call, give_up=self.dice.random() < 0.05))
+        for answer in answers or ():
+            said = wire.StepResponse.FromString(answer)
+            if said.WhichOneof("response") == "error":
+                self._count("Step", CODES[said.error.code], said)
 
     async def _use(self, channel: Any, graph: bytes) -> None:
         """Has a graph that was taken compiled and computed."""
@@ -248,7 +274,16 @@ def prepared(server: Any) -> list[Seed]:
     path = "/sumgrad.v1.GradientService/UploadDataset"
     send = server.client.channel.stream_unary(path, wire.UploadDatasetRequest.SerializeToString)
     send(iter(upload("kept", samples())), timeout=support.PATIENCE)
+    for name in (TRAINED, STOPPED):
+        server.client.unary("CreateRun", create_run(graph_id, name), wire.CreateRunResponse)
+    server.client.unary("StopRun", wire.StopRunRequest(run=STOPPED), wire.StopRunResponse)
     return seeds(graph_id, "kept")
+
+
+def listed(server: Any) -> list[tuple[str, bytes]]:
+    """Names of all runs and how they were to be."""
+    found = server.client.unary("ListRuns", wire.ListRunsRequest(), wire.ListRunsResponse)
+    return [(run.name, run.specification.SerializeToString(deterministic=True)) for run in found.runs]
 
 
 def assert_right_bits(client: Any) -> None:
@@ -285,12 +320,15 @@ def test_wrong_messages_are_answered_from_the_table(tmp_path: Path) -> None:
         assert_right_bits(server.client)
         assert server.workers() == workers, server.said()[-5000:]
         assert server.process.poll() is None
+        runs = listed(server)
+    with support.running(*FLAGS, "--state-dir", str(tmp_path / "state")) as server:
+        assert listed(server) == runs
     print(*sorted(f"{method} {code.name} {count}" for (method, code), count in counts.items()), sep="\n")
     for method in {seed.method for seed in good}:
         assert counts[method, grpc.StatusCode.OK] > 0, method
-        assert (
-            sum(count for (name, _), count in counts.items() if name == method) > counts[method, grpc.StatusCode.OK]
-            or method == "ListDatasets"
+        assert sum(count for (name, _), count in counts.items() if name == method) > counts[method, grpc.StatusCode.OK] or method in (
+            "ListDatasets",
+            "ListRuns",
         )
 
 

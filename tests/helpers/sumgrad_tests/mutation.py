@@ -93,8 +93,10 @@ def _varint(number: int) -> bytes:
 
 
 def _change(message: Message, dice: Random, inner: dict[str, type[Message]]) -> None:
-    """Changes one field of a message, or one further down."""
+    """Changes one field of a message, or one further down; one that has no fields stays what it is."""
     fields = message.DESCRIPTOR.fields
+    if not fields:
+        return
     present = [field for field, _ in message.ListFields()]
     field = dice.choice(present) if present and dice.random() < 0.75 else dice.choice(fields)
     if field.name in inner and dice.random() < 0.8:

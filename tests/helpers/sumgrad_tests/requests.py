@@ -102,4 +102,46 @@ def seeds(graph_id: str, dataset: str) -> list[Seed]:
         Seed("DescribeDataset", (wire.DescribeDatasetRequest(dataset=dataset),)),
         Seed("DeleteDataset", (wire.DeleteDatasetRequest(dataset="fuzzed"),)),
         Seed("GetStatus", (wire.GetStatusRequest(request_id="s"),)),
+        *_about_runs(graph_id, dataset),
+    ]
+
+
+TRAINED, STOPPED = "trained", "stopped"
+"""A run that goes on, and one that is over."""
+
+
+def create_run(graph_id: str, name: str) -> wire.CreateRunRequest:
+    """Of a run with a graph of `logistic`, whose members are soon given up."""
+    rate = wire.Schedule(rate=0.25, warmup_steps=2, cosine=wire.CosineDecay(final=0.125, steps=100))
+    optimizer = wire.Optimizer(adam=wire.Adam(beta1=0.9, beta2=0.99, epsilon=1e-8), learning_rate=rate, clip_norm=10.0, clip_value=2.0)
+    wanted = wire.RunSpecification(
+        graph_id=graph_id, optimizer=optimizer, members=1, min_members=1, lease_seconds=1, step_timeout_seconds=1
+    )
+    return wire.CreateRunRequest(request_id="c", name=name, specification=wanted, parameters=support.named(logistic().params))
+
+
+def _about_runs(graph_id: str, dataset: str) -> list[Seed]:
+    part, rows = wire.Contribution, wire.Rows(range=wire.RowRange(start=2, stop=30))
+    own = wire.OwnGradient(value=1.0, gradient=bytes(24), sample_count=3, metrics=support.named({"right": np.array(2.0)}))
+    parts = (
+        part(minibatch=wire.Minibatch(inputs=support.named(samples()))),
+        part(rows=wire.ResidentRows(dataset=dataset, rows=rows)),
+        part(gradient=own),
+        part(nothing=wire.Nothing()),
+    )
+    step = wire.StepRequest
+    steps = (
+        step(attach=wire.Attach(run=TRAINED)),
+        step(heartbeat=wire.Heartbeat()),
+        *(step(contribution=each) for each in parts),
+        step(leave=wire.Leave()),
+    )
+    return [
+        Seed("CreateRun", (create_run(graph_id, "fuzzed"),)),
+        Seed("JoinRun", (wire.JoinRunRequest(request_id="j", run=TRAINED, member="m"),)),
+        Seed("GetRun", (wire.GetRunRequest(request_id="g", run=TRAINED, parameters=True, ledger_from=0),)),
+        Seed("ListRuns", (wire.ListRunsRequest(request_id="l"),)),
+        Seed("WatchRun", (wire.WatchRunRequest(request_id="w", run=STOPPED, from_step=0),)),
+        Seed("StopRun", (wire.StopRunRequest(request_id="s", run="fuzzed", forget=True),)),
+        Seed("Step", steps, 2),
     ]
