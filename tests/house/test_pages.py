@@ -46,7 +46,7 @@ def test_versions_agree(repository: Path) -> None:
     assert (entries[0], version("sumgrad")) == (declared, declared)
 
 
-@pytest.mark.parametrize("extra", ["dependencies", "server", "otel", "demo", "dev"])
+@pytest.mark.parametrize("extra", ["dependencies", "server", "dask", "otel", "demo", "dev"])
 def test_the_lock_has_every_dependency(repository: Path, extra: str) -> None:
     """What pyproject.toml asks for is in the lock file by name, so that `make` needs to resolve nothing."""
     project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
