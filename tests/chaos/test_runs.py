@@ -171,7 +171,7 @@ def test_run_waits_for_enough_members(server: Any, service: sumgrad.Service) -> 
 
 @needs_mounts
 def test_disk_is_full_in_mid_training(tmp_path: Path) -> None:
-    """With a full disk a run waits, and says why in the log; with room again it goes on, and no bit is other than it would have been."""
+    """With a full disk a run waits, says why in the log, and can be asked how it stands; with room again it goes on, and no bit is other than it would have been."""
     width, steps, state = 16_384, 200, tmp_path / "state"  # the 4 MiB that a journal takes in advance are for thirty steps
     state.mkdir(mode=0o700)
     flags = ["--workers", "1", "--state-dir", str(state)]
@@ -186,6 +186,7 @@ def test_disk_is_full_in_mid_training(tmp_path: Path) -> None:
         call = thread.submit(descend, server.address)
         support.wait_until(lambda: "waits for its journal" in server.said(), "the run to wait for room")
         assert not call.done()
+        assert 0 < run.info().step < steps
         filler.unlink()
         assert call.result() == steps
         assert run.params()["w"].tobytes() == descended(sumgrad.optim.SGD(0.125), width, steps)
