@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import sumgrad
 import sumgrad_engine as sg
 from PIL import Image
 from sumgrad_proto.v1 import service_pb2 as wire
-from sumgrad_tests import support
+from sumgrad_tests import support, training
 from sumgrad_tests.requests import upload
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
@@ -62,6 +63,10 @@ def busy(server: Any) -> Any:
     for _ in range(30):
         server.client.gradient(name, logistic.params, data)
     server.client.evaluate(name, logistic.params, data)
+    with sumgrad.connect(server.address) as service:
+        with training.join(training.create(service, "r" * 110, 2, members=1), EVIL) as member:
+            member.train(progress=False)
+        training.create(service, EVIL, 10)
     support.refused(lambda: server.client.gradient(EVIL, {}, {}))
     support.refused(lambda: server.client.gradient(name, logistic.params, {"x": np.ones((10, 3)), "y": np.ones(10)}))
     support.refused(lambda: ask(server, "r" * 128, graph_id="x" * 80))
@@ -79,10 +84,20 @@ def test_the_page_is_there(browser: Any, busy: Any, screenshot: Callable[[Any, s
     support.wait_until(lambda: browser.text("#connection") == "live", "the script")
     support.wait_until(lambda: "Gradient" in browser.text("#recent"), "the requests")
     titles = browser.js("return [...document.querySelectorAll('h1, h2')].map((title) => title.innerText.split('\\n')[0])")
-    assert [title.split(" ")[0] for title in titles] == ["Serving", "Throughput", "Workers", "Recent", "Recent", "Datasets", "Graphs"]
+    assert [title.split(" ")[0] for title in titles] == [
+        "Serving",
+        "Throughput",
+        "Workers",
+        "Training",
+        "Recent",
+        "Recent",
+        "Datasets",
+        "Graphs",
+    ]
     assert browser.js("return document.querySelectorAll('#workers li').length") == 2
     assert "INVALID_ARGUMENT" in browser.text("#failed")
-    assert browser.js("return document.querySelectorAll('svg.chart path.line').length") == 3
+    assert browser.js("return document.querySelectorAll('#throughput path.line').length") == 3
+    assert browser.js("return document.querySelectorAll('#runs path.line').length") >= 1
     assert browser.complaints() == []
     with Image.open(screenshot(browser, "page")) as picture:
         assert picture.size == (1200, 900)
@@ -106,6 +121,27 @@ def test_it_lives(browser: Any, busy: Any) -> None:
         return bool(browser.js("return document.querySelector('#throughput path.line').getAttribute('d')") != before)
 
     support.wait_until(moved, "the chart")
+    assert browser.js("return window.same") is True
+    assert browser.complaints() == []
+
+
+def test_a_run_lives(browser: Any, busy: Any, screenshot: Callable[[Any, str], Path]) -> None:
+    """A run that is made while somebody looks appears; its curve, its step and its members' contributions grow with it, until it is over."""
+    browser.open(busy)
+    browser.js("window.same = true")
+    with sumgrad.connect(busy.address) as service:
+        run = training.create(service, "seen live", 6, members=1)
+        support.wait_until(lambda: "seen live" in browser.text("#runs"), "the run")
+        assert "Nobody has joined." in browser.text("#runs .run")
+        with training.join(run, "ada") as member:
+            support.wait_until(lambda: "working" in browser.text("#runs .members"), "the member")
+            for _ in range(3):
+                member.step()
+            support.wait_until(lambda: "step 3 of 6" in browser.text("#runs .run"), "three steps")
+            assert browser.js("return document.querySelector('#runs path.line').getAttribute('d').split(',').length") == 4
+            screenshot(browser, "runs")
+            member.train(progress=False)
+    support.wait_until(lambda: "step 6 of 6" in browser.text("#runs"), "the end")
     assert browser.js("return window.same") is True
     assert browser.complaints() == []
 
@@ -142,6 +178,7 @@ def test_markup_of_clients_is_text(browser: Any, busy: Any) -> None:
     support.wait_until(lambda: EVIL in browser.text("#recent"), "the request")
     assert EVIL in browser.text("#datasets")
     assert EVIL[:40] in browser.text("#graphs")
+    assert browser.text("#runs").count(EVIL) == 2
     assert browser.js("return [...document.images].length") == 1
     assert browser.js("return [...document.scripts].map((script) => script.getAttribute('src'))") == ["/static/page.js"]
     assert "sumgrad" in browser.driver.title

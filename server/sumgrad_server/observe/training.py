@@ -29,6 +29,7 @@ def run_row(run: Run, now: float) -> dict[str, Any]:
     members = sorted(seen.members, key=_seated_first)
     return {
         "seen": seen,
+        "over": run.machine.over,
         "members": members[:MOST_MEMBERS],
         "more_members": max(0, len(members) - MOST_MEMBERS),
         "seats": sum(member.doing != "left" for member in members),
