@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import sumgrad as sg
 from sumgrad_tests import moons
-from sumgrad_tests.engine import Done, Project, awaited, docker, free_ports, projected, run
+from sumgrad_tests.engine import Done, Project, awaited, docker, free_ports, projected, require, run
 
 pytestmark = [pytest.mark.container, pytest.mark.timeout(900), pytest.mark.xdist_group("containers")]
 
-STEPS = 4000
+STEPS = 3000
 """Long enough to be disturbed."""
 
 
@@ -44,6 +44,16 @@ def server(compose: Project) -> str:
 def python_in(compose: Project, code: str, *options: str) -> Done:
     """Runs Python where `train-a` runs, with its certificates and its token."""
     return compose("run", "--rm", "--no-deps", *options, "--entrypoint", "python", "train-a", "-c", code)
+
+
+@pytest.mark.parametrize("on_top", [[], ["dask"], ["dev"], ["dev", "dask"]], ids="+".join)
+def test_compose_takes_the_files(repository: Path, on_top: list[str]) -> None:
+    """Each combination of compose files is valid, and each service of it has what it is built from."""
+    require()
+    files = [repository / "docker-compose.yml", *(repository / f"compose.{name}.yml" for name in on_top)]
+    found = json.loads(Project(*files).must("--profile", "*", "config", "--format", "json"))
+    assert all((Path(service["build"]["context"]) / service["build"]["dockerfile"]).is_file() for service in found["services"].values())
+    assert {"init", "server", "metrics", "train-a", "train-b"} <= found["services"].keys()
 
 
 def test_training_survives_what_happens_to_it(compose: Project, repository: Path) -> None:
@@ -238,10 +248,11 @@ def test_development_runs_the_source(development: Project) -> None:
     development.up("server")
     where = run("docker", "exec", development.container("server"), "python", "-c", "import sumgrad_server as s; print(s.__file__)").stdout
     assert where.startswith("/src/server/")
-    for _ in range(2):
+    for change in (False, True):
+        if change:
+            development.must("restart", "server")
         with sg.connect(f"127.0.0.1:{development.environ['SUMGRAD_DEV_PORT']}", timeout=60.0, retry=sg.Retry(attempts=50)) as service:
             assert service.backward(sg.Value(2.0) ** 2) is None
-        development.must("restart", "server")
     development.must("--profile", "train", "up", "--detach", "train-a", "train-b")
     for name in ("train-a", "train-b"):
         awaited(lambda name=name: not development.state(name)["Running"], f"{name} to end", development)

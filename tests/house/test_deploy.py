@@ -209,6 +209,14 @@ def test_commands_in_pages_name_what_is_there(repository: Path, tracked: list[Pa
     assert scaled <= known
 
 
+def test_the_settings_in_the_page_are_settings(repository: Path, tmp_path: Path) -> None:
+    """The file of settings that docs/deploy.md shows is one that the server takes."""
+    (shown,) = re.findall(r"```toml\n(.*?)```", (repository / "docs" / "deploy.md").read_text(), re.DOTALL)
+    file = tmp_path / "sumgrad.toml"
+    file.write_text(shown)
+    assert config.configured({}, {}, str(file)).settings.grace == 30.0
+
+
 def test_the_sizing_adds_up(repository: Path) -> None:
     """The table of step times and memory in docs/deploy.md is what its formulas give for the figures above it, as is the best number of members."""
     page = (repository / "docs" / "deploy.md").read_text()

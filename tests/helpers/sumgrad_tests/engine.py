@@ -90,8 +90,8 @@ class Project:
         return done.stdout
 
     def up(self, *services: str) -> None:
-        """Builds and starts these services, and waits until they are healthy."""
-        self.must("up", "--build", "--detach", "--wait", *services, timeout=600)
+        """Starts these services, building images that are not there yet, and waits until they are healthy."""
+        self.must("up", "--detach", "--wait", *services, timeout=600)
 
     def container(self, service: str) -> str:
         """The id of a service's container."""
