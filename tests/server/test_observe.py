@@ -59,8 +59,8 @@ def entry(namespace: str, name: str, nbytes: int, content: str | None = None) ->
 class Standing:
     """A pool that stands still."""
 
-    def __init__(self, *states: Any, **totals: Any) -> None:
-        self._census = Census(
+    def __init__(self, *states: Any, census: Census | None = None, **totals: Any) -> None:
+        self._census = census or Census(
             tuple(WorkerCensus(number, 4000 + number, state, 7, 1 << 20) for number, state in enumerate(states)),
             3,
             1 << 16,
@@ -426,6 +426,17 @@ def test_everything_shown_is_escaped() -> None:
     shown = page.Page(view, calls, recent, page.Throughput(view, calls)).whole()
     assert "<script>alert" not in shown
     assert shown.count("&lt;script&gt;alert") == 7
+
+
+def test_a_cluster_has_workers_elsewhere() -> None:
+    """With a Dask cluster the page names it, and says of its workers what is known here: no processes, and no number that there should be."""
+    view, calls = view_of("busy", "idle"), CallCounts()
+    census = Census(tuple(WorkerCensus(number, 0, "idle", 0, 1 << 20) for number in range(3)), 0, 0, Totals())
+    view.settings, view.pool = Settings(executor="tcp://scheduler:8786"), Standing(census=census)
+    shown = page.Page(view, calls, RecentCalls(), page.Throughput(view, calls)).live()
+    assert "3, of the cluster tcp://scheduler:8786" in shown
+    assert shown.count("1.0 MiB") == 3
+    assert not any(word in shown for word in ("process 0", "0 shards", "<meter"))
 
 
 # Access.

@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from ..graphs import HeldGraph, StoredGraph
+from ..settings import PROCESSES
 from .calls import CallCounts
 from .charts import chart
 from .drawing import shown
@@ -94,6 +95,7 @@ class Page:
             "draining": self.view.draining,
             "uptime": self.view.uptime,
             "workers": sorted(census.workers, key=lambda worker: worker.number),
+            "cluster": "" if self.view.settings.executor == PROCESSES else self.view.settings.executor,
             "expected_workers": self.view.settings.workers,
             "worker_bytes": self.view.settings.max_worker_bytes,
             "census": census,
