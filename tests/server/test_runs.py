@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import signal
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from sumgrad_proto.v1 import graph_pb2
 from sumgrad_proto.v1 import service_pb2 as wire
 from sumgrad_server import tokens
 from sumgrad_tests import support
+from sumgrad_tests.mounts import needs_mounts, seen_by, with_mount
 
 SERVICE = "/sumgrad.v1.GradientService"
 X, W = sg.input("x"), sg.param("w", np.array([0.5, -0.25]))
@@ -566,6 +568,31 @@ def test_a_server_that_drains_ends_streams(tmp_path: Path) -> None:
         assert server.terminate() == 0
         assert seat.broken() == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
         assert reason(lambda: list(watched)) == ("UNAVAILABLE", "DRAINING")
+
+
+@needs_mounts
+def test_a_full_disk_stops_nobody_who_looks(tmp_path: Path) -> None:
+    """While a run waits for room it can be looked at, others can be listed, and a server that is told to go goes."""
+    state, width = tmp_path / "state", 16_384
+    state.mkdir(mode=0o700)
+    with support.running("--workers", "1", "--state-dir", str(state), prefix=with_mount(state, 16 << 20)) as server:
+        create(server, "run", {"w": np.zeros(width)}, graph_id="")
+        seat, filler = Seat(server, "run"), seen_by(server.pid, state) / "filler"
+        with filler.open("wb", buffering=0) as file, contextlib.suppress(OSError):
+            while file.write(bytes(1 << 16)) == 1 << 16:
+                pass
+        step = 0
+        while "waits for its journal" not in server.said():
+            seat.contribute(seat.turn(), gradient=wire.OwnGradient(gradient=np.ones(width).tobytes(), sample_count=1))
+            support.wait_until(
+                lambda: get(server, "run").run.step > step or "waits for its journal" in server.said(),  # noqa: B023 - called in this turn
+                "a step, or no room for it",
+            )
+            step = get(server, "run").run.step
+        assert step > 0
+        assert listed(server) == ["run"]
+        assert server.terminate() == 0
+        assert seat.broken() == (grpc.StatusCode.UNAVAILABLE, "DRAINING")
 
 
 def test_a_namespace_sees_its_own_runs(tmp_path: Path) -> None:
