@@ -91,15 +91,13 @@ def node(repository: Path, images: dict[str, str], tmp_path: Path) -> Iterator[N
 
 
 def ready(container: str, workload: Document) -> None:
-    """Waits until a pod has started, and then it must be ready and alive, as its probes say."""
+    """Waits until a pod has started and is ready, and then it must be alive, as its probes say."""
     of = container_of(workload)
-    awaited(
-        lambda: probe(container, of["startupProbe"], of["ports"]).returncode == 0 or not state_of(container)["Running"], "the pod to start"
-    )
-    assert state_of(container)["Running"], run("docker", "logs", container)
-    for kind in ("readinessProbe", "livenessProbe"):
-        asked = probe(container, of[kind], of["ports"])
-        assert asked.returncode == 0, (kind, asked)
+    for kind in ("startupProbe", "readinessProbe"):
+        awaited(lambda kind=kind: probe(container, of[kind]).returncode == 0 or not state_of(container)["Running"], f"the pod's {kind}")
+        assert state_of(container)["Running"], run("docker", "logs", container)
+    alive = probe(container, of["livenessProbe"])
+    assert alive.returncode == 0, alive
 
 
 def trained_together(node: Node, training: Document) -> set[tuple[int, str]]:
@@ -143,7 +141,10 @@ def test_a_cluster_does_the_sums_of_the_server(node: Node, repository: Path) -> 
     variables = [{"name": name, "value": value} for name, value in re.findall(r"(\w+)=(\S+)", said)]
     server = told(known["sumgrad-server"], image=image, env=variables)
     node.start(known["dask-scheduler"], "dask-scheduler")
+    started = node.start(server, "sumgrad-server")
+    awaited(lambda: probe(started, container_of(server)["startupProbe"]).returncode == 0, "the server to live")
+    assert probe(started, container_of(server)["readinessProbe"]).returncode == 1  # there are no workers
     workers = [node.start(known["dask-worker"], "dask-worker", index) for index in range(2)]
-    ready(node.start(server, "sumgrad-server"), server)
+    ready(started, server)
     assert len(trained_together(node, told(known["sumgrad-training"], args=[*STEPS[:1], "5"]))) == 1
     assert all(state_of(worker)["Running"] for worker in workers)

@@ -97,15 +97,9 @@ class Node:
         piped("docker", *unpack, "--extract", "--preserve-permissions", "--same-owner", "--directory", "/volume", given=packed.getvalue())
 
 
-def probe(container: str, probe: Document, ports: list[Document]) -> Done:
-    """Asks a container what a probe asks it; 0 is success. Like a kubelet, it does not check certificates."""
-    if "exec" in probe:
-        return run("docker", "exec", container, *probe["exec"]["command"])
-    asked = probe["httpGet"]
-    (port,) = [port["containerPort"] for port in ports if port["name"] == asked["port"]]
-    url = f"{asked['scheme'].lower()}://localhost:{port}{asked['path']}"
-    code = f"import ssl, urllib.request as u; u.urlopen({url!r}, context=ssl._create_unverified_context())"
-    return run("docker", "exec", container, "python", "-c", code)
+def probe(container: str, asked: Document) -> Done:
+    """Asks a container what a probe that runs a command asks it; 0 is success."""
+    return run("docker", "exec", container, *asked["exec"]["command"])
 
 
 def _entry(name: str, kind: bytes, group: int, mode: int, size: int = 0, link: str = "") -> tarfile.TarInfo:
