@@ -12,7 +12,7 @@ from sumgrad_tests.engine import Project, awaited, docker, free_ports, projected
 
 pytestmark = [pytest.mark.container, pytest.mark.timeout(900), pytest.mark.xdist_group("containers")]
 
-STEPS, WORKERS = 200, 4
+STEPS, WORKERS = 500, 4
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +29,7 @@ def test_the_cluster_does_the_sums(cluster: Project, repository: Path) -> None:
     assert len(workers) == WORKERS
     cluster.wait_for("train-a", r"^step 0")
     docker("kill", workers[0])
+    cluster.wait_for("train-a", r"^step", since=len(cluster.said("train-a")))
     for name in ("train-a", "train-b"):
         awaited(lambda name=name: not cluster.state(name)["Running"], f"{name} to end", cluster)
         assert moons.trained(cluster.said(name)) == (STEPS, moons.expected(repository, STEPS, seeds=(1, 2)))
