@@ -21,7 +21,8 @@ MAX_MESSAGE_BYTES = 1 << 28
 KEEPALIVE_MS = 10_000
 FIRST_RECONNECT_MS, LONGEST_RECONNECT_MS = 200, 2000
 """Pauses before a lost connection is tried again. gRPC's own grow to two minutes, and calls fail at once until then: longer than leases are."""
-RECONNECT_MS = 200
+CONNECT_MS = 5_000
+"""How long one try to connect may take."""
 
 
 def checked_address(address: str, *, insecure: bool) -> str:
@@ -65,10 +66,8 @@ def channel_options(max_message_bytes: int) -> list[tuple[str, int | str]]:
         ("grpc.keepalive_time_ms", KEEPALIVE_MS),
         ("grpc.keepalive_timeout_ms", KEEPALIVE_MS // 2),
         # A server that comes back is found soon: gRPC would let up to two minutes pass, and leases run out.
-        ("grpc.initial_reconnect_backoff_ms", RECONNECT_MS),
-        ("grpc.min_reconnect_backoff_ms", RECONNECT_MS),
-        ("grpc.max_reconnect_backoff_ms", 10 * RECONNECT_MS),
         ("grpc.initial_reconnect_backoff_ms", FIRST_RECONNECT_MS),
+        ("grpc.min_reconnect_backoff_ms", CONNECT_MS),
         ("grpc.max_reconnect_backoff_ms", LONGEST_RECONNECT_MS),
         # A proxy from the environment is for the web, not for this.
         ("grpc.enable_http_proxy", 0),

@@ -109,6 +109,8 @@ class Settings:
     """Training runs of one namespace; those that have ended make way, the oldest first."""
     max_run_members: int = 1024
     """Members of one training run that have a seat at a time."""
+    max_run_names: int = 10_000
+    """Names under which members have ever joined one training run."""
     max_run_parameters: int = 1 << 25
     """Numbers that one training run trains."""
     max_run_history: int = 10_000

@@ -31,7 +31,7 @@ from sumgrad_server.store.journal import Journal
 
 EVIL = "<script>alert('x')</script>\"'&"
 SETTINGS = Settings()
-PATIENCE, MOST = 60, 100
+PATIENCE, SETTINGS = 60, Settings()
 
 
 class Idle:
@@ -174,9 +174,9 @@ def test_a_run_is_shown_with_its_members() -> None:
 
     async def look(runs: Runs) -> None:
         run = await made(runs, "digits", max_steps=40)
-        await run.join("ada", MOST)
+        await run.join("ada", SETTINGS)
         await stepped(run, 3.0, 2.0, 1.5)
-        await run.join("bea", MOST)
+        await run.join("bea", SETTINGS)
         row = training.run_row(run, run.machine.seats[0].heard + 7.0)
         assert [(member.name, member.doing, member.steps, member.samples) for member in row["members"]] == [
             ("ada", "working", 3, 15),
@@ -204,7 +204,7 @@ def test_members_that_have_left_come_last() -> None:
     async def look(runs: Runs) -> None:
         run = await made(runs, "busy", members=100)
         for number in range(training.MOST_MEMBERS + 4):
-            await run.join(f"member {number}", MOST)
+            await run.join(f"member {number}", SETTINGS)
         run.leave(0)
         row = training.run_row(run, 0.0)
         assert [member.number for member in row["members"]] == list(range(1, training.MOST_MEMBERS + 1))
@@ -222,7 +222,7 @@ def test_runs_that_run_come_first() -> None:
             await made(runs, f"waiting {number}", members=2)
         over, running = await made(runs, "over"), await made(runs, "running")
         await over.stop()
-        await running.join("ada", MOST)
+        await running.join("ada", SETTINGS)
         await seen(running, lambda: running.book.state == "running")
         names = [run.book.made.name for run in training.chosen(runs.listed())]
         assert len(names) == training.MOST_RUNS
@@ -238,7 +238,7 @@ def test_a_run_that_is_over_has_nobody_silent() -> None:
 
     async def look(runs: Runs) -> None:
         run = await made(runs, "short", max_steps=2)
-        await run.join("ada", MOST)
+        await run.join("ada", SETTINGS)
         await stepped(run, 1.0, 1.0)
         await run.stop()
         said = shown(runs)
@@ -254,7 +254,7 @@ def test_names_of_runs_and_members_are_text() -> None:
 
     async def look(runs: Runs) -> None:
         run = await made(runs, EVIL)
-        await run.join(EVIL, MOST)
+        await run.join(EVIL, SETTINGS)
         run.trouble = f"no room in {EVIL}"
         said = shown(runs)
         assert "<script>alert" not in said
@@ -269,7 +269,7 @@ def test_values_that_are_no_numbers_are_shown(tmp_path: Path) -> None:
 
     async def train(runs: Runs) -> None:
         run = await made(runs, "astray")
-        await run.join("ada", MOST)
+        await run.join("ada", SETTINGS)
         await stepped(run, math.nan, math.inf)
         assert "not two steps with finite values are made" in shown(runs)
 
@@ -290,12 +290,12 @@ def test_runs_are_counted(tmp_path: Path) -> None:
         optimizer = wire.Optimizer(sgd=wire.SGD(), learning_rate=wire.Schedule(rate=0.1))
         alone, together = await made(runs, "alone", optimizer=optimizer), await made(runs, "together", members=2)
         await made(runs, "waiting")
-        await alone.join("ada", MOST)
+        await alone.join("ada", SETTINGS)
         await stepped(alone, 1.0, 1.0)
         await alone.stop()
         await runs.forget(alone)
         for name in ("ada", "bea"):
-            await together.join(name, MOST)
+            await together.join(name, SETTINGS)
         await contribute(together, 0, 1.0)
         together.leave(1)
         await seen(together, lambda: together.book.attempt == 1)
@@ -326,7 +326,7 @@ def test_more_runs_are_not_more_metrics() -> None:
         before = metrics_of(runs).keys()
         for name in ("a", "b", EVIL):
             run = await made(runs, name)
-            await run.join(name, MOST)
+            await run.join(name, SETTINGS)
             await stepped(run, 1.0)
         assert metrics_of(runs).keys() == before
 

@@ -33,7 +33,7 @@ LEASE = 3600.0
 @pytest.fixture(scope="module")
 def server() -> Iterator[Any]:
     """A server with small limits, shared by tests that leave it whole."""
-    limits = ("--max-runs", "60", "--max-run-members", "4", "--max-run-parameters", "100", "--max-run-history", "5")
+    limits = ("--max-runs", "60", "--max-run-members", "4", "--max-run-names", "6", "--max-run-parameters", "100", "--max-run-history", "5")
     with support.running("--workers", "1", *limits) as running:
         yield running
 
@@ -378,6 +378,18 @@ def test_no_more_members_than_allowed(server: Any, name: str) -> None:
     assert join(server, name, "e").number == 4
 
 
+def test_no_more_names_than_allowed(server: Any, name: str) -> None:
+    """Members that come and go under ever new names are refused at last; who was there may come back."""
+    create(server, name, members=2)
+    for member in "abcdef":
+        seat = Seat(server, name, member)
+        seat.send(wire.StepRequest(leave=wire.Leave()))
+        seat.ended()
+    _, details, _ = support.refused(lambda: join(server, name, "g"))
+    assert (details["reason"], details["limit"]) == ("LIMIT_EXCEEDED", "max_run_names")
+    assert join(server, name, "b").number == 1
+
+
 def test_a_member_leaves(server: Any, name: str) -> None:
     """Its stream ends well; the step begins anew with the others, and with none of them the run waits."""
     create(server, name, members=2, min_members=1)
@@ -480,6 +492,7 @@ def test_members_that_update_parameters_themselves(server: Any, name: str) -> No
     whole = OBJECTIVE.value_and_grad({"w": at}, {"x": np.concatenate([SAMPLES["a"], SAMPLES["b"]])})
     np.testing.assert_allclose(np.frombuffer(told.committed.gradient), whole.grads["w"], rtol=1e-14)
     a.contribute(told, nothing=wire.Nothing(), parameters=at.tobytes())
+    support.wait_until(lambda: get(server, name).run.members[0].state == wire.MEMBER_STATE_DONE, "the first contribution to be there")
     b.contribute(told, nothing=wire.Nothing(), parameters=(at + 1).tobytes())
     assert b.refused() == (grpc.StatusCode.INVALID_ARGUMENT, "BAD_INPUT", ["contribution.parameters"])
 

@@ -69,7 +69,7 @@ class RunMethods:
         """Takes a seat."""
         run = self._runs.find(call.principal.namespace, request.run)
         require_name(request.member, "member", MAX_MEMBER_BYTES)
-        number, session = await run.join(request.member, self._settings.max_run_members)
+        number, session = await run.join(request.member, self._settings)
         return wire.JoinRunResponse(request_id=request.request_id, run=await _described(run), number=number, session=session)
 
     async def get_run(self, call: Call, request: wire.GetRunRequest) -> wire.GetRunResponse:

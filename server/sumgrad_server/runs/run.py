@@ -17,6 +17,7 @@ from sumgrad_engine.types import Array
 from sumgrad_proto.v1 import service_pb2 as wire
 
 from ..faults import DrainingError, LeftBehindError, NoRoomError, StaleStepError, SupersededError, UnknownRunError
+from ..settings import Settings
 from ..store.journal import Journal, Snapshot
 from ..threads import unblocking
 from . import messages
@@ -71,20 +72,15 @@ class Run:
             self._make_turn()
         self._settled()
 
-    async def join(self, name: str, most: int) -> tuple[int, str]:
+    async def join(self, name: str, settings: Settings) -> tuple[int, str]:
         """A seat under this name, on the disk: its number and session. A run that is over gives none: attaching says what it came to.
 
-        Raises LimitError if `most` members have seats.
+        Raises LimitError if all seats, or all names, are taken.
         """
         self.require_open()
         if self.machine.over:
             return self.machine.names.get(name, 0), ""
-        seats = self.machine.seats
-        if len(seats) >= most and self.machine.names.get(name) not in seats:
-            said = (
-                f"{len(seats)} members have seats in run {self.book.made.name!r}; max_run_members is {most}: join when one of them has left"
-            )
-            raise LimitError(said, limit="max_run_members", value=len(seats) + 1, allowed=most)
+        self._require_place(name, settings)
         session = secrets.token_hex(SESSION_BYTES)
         seating = self._seating[session] = asyncio.get_running_loop().create_future()
         number = self.machine.join(name, session, self._clock())
@@ -94,6 +90,18 @@ class Run:
         self._settled()
         await asyncio.shield(seating)
         return number, session
+
+    def _require_place(self, name: str, settings: Settings) -> None:
+        names, seats, most = self.machine.names, self.machine.seats, settings.max_run_members
+        if len(seats) >= most and names.get(name) not in seats:
+            said = (
+                f"{len(seats)} members have seats in run {self.book.made.name!r}; max_run_members is {most}: join when one of them has left"
+            )
+            raise LimitError(said, limit="max_run_members", value=len(seats) + 1, allowed=most)
+        most = settings.max_run_names
+        if name not in names and len(names) >= most:
+            said = f"run {self.book.made.name!r} has had members of {len(names)} names; max_run_names is {most}: come back under a name that was there"
+            raise LimitError(said, limit="max_run_names", value=len(names) + 1, allowed=most)
 
     def attach(self, number: int, session: str) -> Desk:
         """Where a member's stream hears what it is to do. Raises SupersededError, LeftBehindError."""
