@@ -22,7 +22,7 @@ from .codec import within
 from .recent import Recent
 from .resident import ResidentColumn, Rows
 from .settings import Settings
-from .tasks import Signature
+from .tasks import Expected, Signature
 
 SHARDS_PER_WORKER = 4
 MAX_SHARD_BLOCKS = 64
@@ -165,23 +165,33 @@ def sample_count(settings: Settings, signature: Signature, call: AnyCall) -> int
     samples = _plain_count(signature, call)
     if samples is None:
         samples = check_arrays(signature.leaves, call.parameters, call.inputs if call.rows is None else _phantoms(signature, call.rows))
+        if call.rows is not None:
+            signature.fitting.add(call.rows.dataset)
     within(settings.max_samples, "max_samples", samples, "number of samples")
     return samples
 
 
 def _plain_count(signature: Signature, call: AnyCall) -> int | None:
-    """The number of samples sent along, if all arrays are just what is expected; None leaves it to the checks that say what is wrong."""
+    """The number of samples, if all arrays are just what is expected; None leaves it to the checks that say what is wrong."""
     parameters, inputs = signature.expected
-    if call.rows or len(call.parameters) != len(parameters) or not inputs or len(call.inputs) != len(inputs):
+    if len(call.parameters) != len(parameters):
         return None
     for name, shape, kind in parameters:
         array = call.parameters.get(name)
         if array is None or array.shape != shape or array.dtype.kind != kind:
             return None
-    first = call.inputs.get(inputs[0][0])
+    if call.rows is not None:
+        return call.rows.count if call.rows.dataset in signature.fitting else None
+    return _sent_count(inputs, call.inputs)
+
+
+def _sent_count(inputs: Sequence[Expected], sent: Mapping[str, Array]) -> int | None:
+    first = sent.get(inputs[0][0]) if inputs else None
     samples = len(first) if first is not None and first.ndim else 0
+    if len(sent) != len(inputs):
+        return None
     for name, shape, kind in inputs:
-        array = call.inputs.get(name)
+        array = sent.get(name)
         if array is None or array.shape != (samples, *shape) or array.dtype.kind != kind:
             return None
     return samples or None

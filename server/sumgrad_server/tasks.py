@@ -14,6 +14,7 @@ import struct
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple, TypeAlias
+from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +24,7 @@ from sumgrad_engine.layout import Layout
 from sumgrad_engine.options import Options
 from sumgrad_engine.types import Array, Leaf, Shape, Type
 
+from .resident import ResidentDataset
 from .settings import Settings
 
 HEADER = 64
@@ -169,6 +171,11 @@ class Signature:
     def width(self) -> int:
         """Numbers in a partial result, for all parameters."""
         return 0 if isinstance(self.objective, GraphError) else self.objective.width
+
+    @cached_property
+    def fitting(self) -> WeakSet[ResidentDataset]:
+        """Datasets that were found to have the columns that the graph reads."""
+        return WeakSet()
 
     @cached_property
     def expected(self) -> tuple[list[Expected], list[Expected]]:

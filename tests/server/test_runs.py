@@ -395,6 +395,7 @@ def test_a_member_leaves(server: Any, name: str) -> None:
     create(server, name, members=2, min_members=1)
     a, b = Seat(server, name, "a"), Seat(server, name, "b")
     b.samples(b.turn(), SAMPLES["b"])
+    support.wait_until(lambda: get(server, name).run.members[1].state == wire.MEMBER_STATE_DONE, "the contribution to be there")
     a.turn()
     a.send(wire.StepRequest(leave=wire.Leave()))
     assert a.ended().state in (wire.RUN_STATE_RUNNING, wire.RUN_STATE_WAITING)

@@ -116,7 +116,7 @@ class Machine:
 
     def doing(self, number: int) -> Doing:
         """What a member does that has joined."""
-        if number in self.given:
+        if number in self.given or number in self.taken:
             return "done"
         if number not in self.seats:
             return "left"

@@ -100,7 +100,7 @@ class RunMethods:
                     described, steps = _description(run), messages.lines(run.book, step)
                 for part in _parts(steps):
                     await call.send(wire.RunProgress(request_id=request.request_id, run=described, steps=part))
-                if run.machine.over:
+                if described.state in (wire.RUN_STATE_FINISHED, wire.RUN_STATE_STOPPED):
                     return
                 step = max(step, described.step)
                 await asyncio.sleep(WATCH_SECONDS)
