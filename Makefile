@@ -22,7 +22,7 @@ demo: .stamps/demo
 	$(BIN)/sumgrad demo
 
 test: .stamps/dev $(PROTO_STAMP)
-	$(BIN)/python -m pytest -n 2 --dist loadgroup $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup --max-worker-restart 0 $(PYTEST_ARGS)
 
 bench: .stamps/bench
 	$(BENCH_BIN)/python -m benchmarks $(BENCH)

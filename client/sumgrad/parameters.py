@@ -15,11 +15,17 @@ from numpy.typing import ArrayLike, NDArray
 __all__ = ["load_params", "save_params"]
 
 SUFFIXES = (".npz", ".safetensors")
+RESERVED = "__metadata__"  # the one name in the header of a .safetensors file that is no tensor's
 
 
 def save_params(path: str | os.PathLike[str], params: Mapping[str, ArrayLike]) -> None:
-    """Writes arrays by name, whole or not at all, in the format that the suffix says. ValueError for another suffix, OSError."""
+    """Writes arrays by name, whole or not at all, in the format that the suffix says.
+
+    ValueError for another suffix, for what holds no real numbers and for the one name that .safetensors reserves; OSError.
+    """
     target = _checked(path)
+    if target.suffix == ".safetensors" and RESERVED in params:
+        raise ValueError(f"{target}: a .safetensors file keeps the name {RESERVED!r} for itself: rename the parameter, or write .npz")
     arrays = {name: _numbers(target, name, np.asarray(values)) for name, values in params.items()}
     fresh = target.with_name(f"{target.name}.{secrets.token_hex(4)}.new")
     try:

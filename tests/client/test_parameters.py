@@ -145,3 +145,13 @@ def test_failed_write_leaves_nothing(tmp_path: Path, suffix: str) -> None:
         sg.save_params(path, {"w": np.zeros(2)})
     assert os.listdir(tmp_path) == [path.name]
     assert os.listdir(path) == ["inside"]
+
+
+def test_the_reserved_name(tmp_path: Path) -> None:
+    """A parameter called as the header of .safetensors calls its notes is refused by name there, and nothing is written; .npz takes it."""
+    params = {"__metadata__": np.ones(2)}
+    with pytest.raises(ValueError, match=r"__metadata__.*write \.npz"):
+        sg.save_params(tmp_path / "p.safetensors", params)
+    assert not list(tmp_path.iterdir())
+    sg.save_params(tmp_path / "p.npz", params)
+    assert list(sg.load_params(tmp_path / "p.npz")) == ["__metadata__"]
