@@ -75,7 +75,9 @@ class Library:
 
     def __init__(self, code: bytes, machine: Machine | None = None) -> None:
         empty = llvm.parse_assembly("")
-        self._engine = llvm.create_mcjit_compiler(empty, _target(machine or host()))
+        # llvmlite's memory manager reserves room for code and constants at once. LLVM's own puts each where it fits, and ends the process
+        # if they then lie more than 2 GiB apart, which they can where data of that size is mapped.
+        self._engine = llvm.create_mcjit_compiler(empty, _target(machine or host()), use_lmm=True)
         self._engine.add_object_file(llvm.ObjectFileRef.from_data(code))
         self._engine.finalize_object()
 
