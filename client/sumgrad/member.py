@@ -162,10 +162,21 @@ class Member:
         return self._exchanged(lambda turn, rank, size: message)
 
     def step_gradient(
-        self, grads: Arrays, *, value: float = 0.0, count: int = 1, metrics: Mapping[str, ArrayLike] | None = None
+        self,
+        grads: Arrays,
+        *,
+        value: float = 0.0,
+        count: int = 1,
+        metrics: Mapping[str, ArrayLike] | None = None,
+        params: Arrays | None = None,
     ) -> StepResult | None:
-        """One step of the run, with a gradient that was computed here: sums over `count` samples of the loss, without the penalty."""
+        """One step of the run, with a gradient that was computed here: sums over `count` samples of the loss, without the penalty.
+
+        If members update the parameters, and the objective has a penalty, `params` says where that is to be counted: all members pass the same.
+        """
         message = wire.Contribution()
+        if params is not None:
+            message.parameters = flat(params, self.info.shapes, "params")
         message.gradient.value, message.gradient.sample_count = value, count
         message.gradient.gradient = flat(grads, self.info.shapes, "the gradient")
         codec.add_arrays(message.gradient.metrics, {name: np.asarray(values, np.float64) for name, values in (metrics or {}).items()})

@@ -14,6 +14,14 @@ def _require(name: str, value: float, least: float) -> None:
         raise ValueError(f"{name} must be at least {least} and finite, not {value}")
 
 
+def _power(factor: float, exponent: int) -> float:
+    """factor^exponent, which is infinite where it is larger than any number: a rate that grows without bound is no error here."""
+    try:
+        return float(factor**exponent)
+    except OverflowError:
+        return math.inf
+
+
 @dataclass(frozen=True)
 class StepDecay:
     """rate * factor^floor(t / every)."""
@@ -27,7 +35,7 @@ class StepDecay:
 
     def __call__(self, rate: float, t: int) -> float:
         """The rate t steps after the warm-up."""
-        return float(rate * self.factor ** (t // self.every))
+        return rate * _power(self.factor, t // self.every) if rate else 0.0
 
 
 @dataclass(frozen=True)
@@ -41,7 +49,7 @@ class ExponentialDecay:
 
     def __call__(self, rate: float, t: int) -> float:
         """The rate t steps after the warm-up."""
-        return float(rate * self.factor**t)
+        return rate * _power(self.factor, t) if rate else 0.0
 
 
 @dataclass(frozen=True)

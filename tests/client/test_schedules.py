@@ -188,3 +188,11 @@ def test_huge_gradients_keep_their_direction() -> None:
     """A gradient whose squares are beyond floats is scaled to the norm all the same."""
     found = SGD(1.0, clip_norm=5.0).step_vector(np.zeros(2), np.array([3e200, -4e200]))
     assert found.tolist() == pytest.approx([-3.0, 4.0], rel=1e-15)
+
+
+@pytest.mark.parametrize("decay", [ExponentialDecay(1e200), StepDecay(1e200, every=1)])
+def test_a_rate_that_grows_beyond_all_numbers_is_infinite(decay: Any) -> None:
+    """That is no error, and nothing times it is nothing."""
+    assert Schedule(0.5, decay=decay)(1) == 0.5e200
+    assert Schedule(0.5, decay=decay)(2) == np.inf
+    assert Schedule(0.0, decay=decay)(2) == 0.0

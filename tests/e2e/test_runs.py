@@ -314,6 +314,18 @@ def test_what_a_run_does_not_allow(service: sg.Service) -> None:
         service.get_run("bare").join("ada", data=data, batch_size=0)
 
 
+def test_own_gradients_where_members_update(service: sg.Service) -> None:
+    """The penalty is counted at the parameters that the member passes, and a member that passes none is told so."""
+    w = sg.param("w", 0.0)
+    objective = sg.Objective(w * sg.input("x"), penalty=w * w)
+    with service.run("penalised", objective, None).join("ada", timeout=support.PATIENCE) as member:
+        with pytest.raises(sg.InvalidArgumentError, match="send those at which"):
+            member.step_gradient({"w": 5.0})
+        found = member.step_gradient({"w": 5.0}, value=1.0, params={"w": 3.0})
+        assert found is not None
+        assert (found.value, found.grads["w"], found.params["w"]) == (1.0 + 9.0, 5.0 + 6.0, 3.0)
+
+
 def test_names_of_runs(service: sg.Service) -> None:
     """A name stands for one run, made alike: another specification is refused by what differs; the same one finds the run."""
     run = training.create(service, "named", STEPS)

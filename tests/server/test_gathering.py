@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -13,7 +13,7 @@ from sumgrad_engine.layout import Layout
 from sumgrad_server.faults import StaleStepError
 from sumgrad_server.graphs import StoredGraph
 from sumgrad_server.planning import GradientCall, Sum
-from sumgrad_server.runs.gathering import Gathering
+from sumgrad_server.runs.gathering import Gathering, Sums
 
 GRAPH = cast(StoredGraph, object())
 
@@ -40,7 +40,11 @@ def asked(value: float) -> GradientCall:
 
 
 def gathering(executor: Doubling, members: set[int]) -> Gathering:
-    return Gathering(cast(Any, executor), lambda here: members <= here)
+    return Gathering(cast(Any, executor), lambda here: members <= here, to_the_end)
+
+
+async def to_the_end(work: Coroutine[Any, Any, Sums]) -> Sums:
+    return await work
 
 
 def test_the_last_one_has_all_of_them_computed_at_once() -> None:
@@ -76,7 +80,7 @@ def test_one_who_contributes_in_another_way_is_waited_for_too() -> None:
     executor, there = Doubling(), set[int]()
 
     async def work() -> Sum:
-        group = Gathering(cast(Any, executor), lambda here: here | there == {0, 1})
+        group = Gathering(cast(Any, executor), lambda here: here | there == {0, 1}, to_the_end)
         waiting = asyncio.ensure_future(group.sum(0, GRAPH, asked(1.0)))
         await asyncio.sleep(0)
         assert not executor.together
@@ -120,5 +124,25 @@ def test_when_the_one_that_computes_for_all_leaves_the_others_try_again() -> Non
         last.cancel()
         with pytest.raises(StaleStepError):
             await first
+
+    asyncio.run(work())
+
+
+def test_a_fault_is_told_to_those_who_wait_and_to_nobody_else() -> None:
+    """One that only looks whether all are there has nothing to do with it."""
+
+    class Broken(Doubling):
+        async def gradients(self, graph: StoredGraph, calls: Sequence[GradientCall]) -> list[Sum]:
+            raise OSError("no memory to share")
+
+    async def work() -> None:
+        there = set[int]()
+        group = Gathering(cast(Any, Broken()), lambda here: here | there == {0, 1}, to_the_end)
+        waiting = asyncio.ensure_future(group.sum(0, GRAPH, asked(1.0)))
+        await asyncio.sleep(0)
+        there.add(1)
+        await group.look()
+        with pytest.raises(OSError, match="no memory"):
+            await waiting
 
     asyncio.run(work())

@@ -232,3 +232,14 @@ def test_a_run_is_stopped_after_the_step_that_is_on_its_way() -> None:
     idle = running(2)
     idle.stop()
     assert carried_out(idle) == [End("stopped")]
+
+
+def test_a_lease_begins_anew_when_what_was_computed_is_given_up() -> None:
+    """Nobody listened to the member while its sum was computed: it has its whole lease to be heard in."""
+    machine = running(2, min_members=1, lease=10.0)
+    assert machine.take(0, 0, 0, 1.0) == "take"
+    machine.leave(1, 60.0)
+    carried_out(machine, 60.0)
+    machine.tick(65.0)
+    assert list(machine.seats) == [0]
+    assert (machine.attempt, machine.members) == (1, (0,))

@@ -71,7 +71,7 @@ class Line:
 class Book:
     """Everything about a run but who is there just now.
 
-    `vector` holds the parameters, one after the other; `views` are its parts by name. Where members update the parameters, it holds those at which the
+    `vector` holds the parameters, one after the other, and is never written to: each step brings another; `views` are its parts by name. Where members update the parameters, it holds those at which the
     last step was made, and `gradient` what came of it.
     """
 
@@ -96,11 +96,19 @@ class Book:
 
     @property
     def views(self) -> dict[str, Array]:
-        """The parameters by name; they change with each step."""
+        """The parameters by name."""
         return split(self.vector, self.made.layout.grads)
 
-    def apply(self, record: Record) -> None:
-        """What follows from a record."""
+    def updated(self, record: Stepped) -> Vector:
+        """The parameters after a step, for `apply`. The optimiser has taken the step then: to be asked for once."""
+        at = self.vector if record.at is None else record.at
+        if self.optimizer is None:
+            return at
+        with np.errstate(all="ignore"):  # who trains sees what has become of the parameters
+            return self.optimizer.step_vector(at, record.vector[len(record.vector) - len(at) :])
+
+    def apply(self, record: Record, updated: Vector | None = None) -> None:
+        """What follows from a record: all of it at once, if the parameters after a step are given."""
         match record:
             case Joined(number, name, session):
                 self._seat(number, name, session)
@@ -111,7 +119,7 @@ class Book:
                 self.attempt, self.members = attempt, members
                 self.state = "running" if members else "waiting"
             case Stepped():
-                self._step(record)
+                self._step(record, self.updated(record) if updated is None else updated)
             case Over(state):
                 self.state, self.members = state, ()
 
@@ -135,16 +143,12 @@ class Book:
         if step != self.step:
             raise DamagedError(f"the journal of run {self.made.id} goes on with step {step}, where {self.step} is next")
 
-    def _step(self, record: Stepped) -> None:
+    def _step(self, record: Stepped, updated: Vector) -> None:
         self._require_step(record.step)
         start = len(record.vector) - len(self.vector)
-        gradient = record.vector[start:]
-        if record.at is not None:
-            self.vector[:] = record.at
-        if self.optimizer is not None:
-            self.vector[:] = self.optimizer.step_vector(self.vector, gradient)
-        else:
-            self.gradient = gradient
+        self.vector = updated
+        if self.optimizer is None:
+            self.gradient = record.vector[start:]
         sums = record.vector[:start].copy()
         self.ledger.append(Line(record.step, record.attempt, record.members, record.samples, record.seconds, sums))
         self._count(record.members, record.samples)

@@ -45,10 +45,12 @@ class Contributions:
         kind = contribution.WhichOneof("part")
         if kind == "gradient":
             vector = own_vector(run, contribution.gradient, self._settings)
-            return Part(vector, contribution.gradient.sample_count, await self._penalty(call, asker, run, views) if first else None)
+            return Part(
+                vector, contribution.gradient.sample_count, await self._penalty(call, asker, run, contribution, views) if first else None
+            )
         if kind == "nothing":
             vector = np.zeros(run.book.made.layout.width)
-            return Part(vector, 0, await self._penalty(call, asker, run, views) if first else None)
+            return Part(vector, 0, await self._penalty(call, asker, run, contribution, views) if first else None)
         if kind is None:
             raise InputError("a contribution has a minibatch, rows, a gradient or nothing", field="contribution.part")
         return await self._summed(call, asker, run, contribution, views, number)
@@ -64,10 +66,10 @@ class Contributions:
         options = self._grant(specification.evaluator, specification.precision, False)
         wanted = GradientCall(views, inputs, rows, None, False, options, asker, apart=True)
         if self._executor.is_light(graph, wanted):
-            run.gathering = run.gathering or Gathering(self._executor, run.all_here)
+            run.gathering = run.gathering or Gathering(self._executor, run.all_here, run.during_attempt)
             found = await run.gathering.sum(number, graph, wanted)
         else:
-            found = await self._executor.gradient(graph, wanted)
+            found = await run.during_attempt(self._executor.gradient(graph, wanted))
         return Part(found.vector, found.count, found.penalty)
 
     async def _samples(self, call: Call, contribution: wire.Contribution) -> tuple[Mapping[str, Array], Rows | None]:
@@ -78,15 +80,20 @@ class Contributions:
         dataset = await self._datasets.open(call.principal.namespace, wanted.dataset)
         return {}, await unblocking(len(wanted.rows.indices.data), codec.decode_rows, wanted.rows, dataset)
 
-    async def _penalty(self, call: Call, asker: Asker, run: Run, views: Mapping[str, Array]) -> Vector | None:
+    async def _penalty(
+        self, call: Call, asker: Asker, run: Run, contribution: wire.Contribution, views: Mapping[str, Array]
+    ) -> Vector | None:
         specification = run.book.made.specification
         if not specification.graph_id:
             return None
         graph = await self._find_graph(call, specification.graph_id)
         if not graph.signature.has_penalty:
             return None
+        if run.book.optimizer is None and not contribution.parameters:
+            said = "members of this run update the parameters: send those at which the objective's penalty is to be counted"
+            raise InputError(said, field="contribution.parameters")
         options = self._grant(specification.evaluator, specification.precision, False)
-        return await self._executor.penalty(graph, views, options, asker)
+        return await run.during_attempt(self._executor.penalty(graph, views, options, asker))
 
     def _parameters(self, run: Run, contribution: wire.Contribution) -> Mapping[str, Array]:
         """Those at which the sum is to be made: the run's or, if members update them, those that all of them send."""

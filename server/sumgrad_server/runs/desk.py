@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 
+MANY_NOTES = 16
+
 
 class Desk:
     """One stream's. A turn that was not sent yet gives way to the next one, so what waits for a slow member does not grow with the steps."""
@@ -17,6 +19,7 @@ class Desk:
         self._error: Exception | None = None
         self._closed = False
         self._news = asyncio.Event()
+        self._read = asyncio.Event()
 
     def turn(self, message: bytes) -> None:
         """It is this member's turn."""
@@ -28,20 +31,27 @@ class Desk:
         self._notes.append(message)
         self._news.set()
 
+    async def heeded(self) -> None:
+        """Waits while there is much that the member does not read: who asks for more is not listened to."""
+        while len(self._notes) >= MANY_NOTES and not self._closed:
+            self._read.clear()
+            await self._read.wait()
+
     def end(self, message: bytes) -> None:
         """The last message."""
-        self._turn, self._last, self._closed = None, message, True
-        self._news.set()
+        self._turn, self._last = None, message
+        self._shut()
 
     def close(self, error: Exception | None = None) -> None:
         """No more messages; the stream ends with this error."""
-        self._error, self._closed = error, True
-        self._news.set()
+        self._error = error
+        self._shut()
 
     async def next(self) -> bytes | None:
         """What is to be sent next; None at the end. Raises what the stream ends with."""
         while True:
             if self._notes:
+                self._read.set()
                 return self._notes.popleft()
             if self._turn is not None and self._error is None:
                 message, self._turn = self._turn, None
@@ -50,6 +60,11 @@ class Desk:
                 return self._ended()
             self._news.clear()
             await self._news.wait()
+
+    def _shut(self) -> None:
+        self._closed = True
+        self._news.set()
+        self._read.set()
 
     def _ended(self) -> bytes | None:
         if self._error is not None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
-from typing import TypeAlias
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from typing import Any, TypeAlias
 
 from sumgrad_engine.errors import SumgradError
 
@@ -14,13 +14,19 @@ from ..graphs import StoredGraph
 from ..planning import GradientCall, Sum
 
 Waiting: TypeAlias = tuple[StoredGraph, GradientCall, "asyncio.Future[Sum]"]
+Sums: TypeAlias = Sequence[Sum | BaseException]
+During: TypeAlias = Callable[[Coroutine[Any, Any, Sums]], Awaitable[Sums]]
 
 
 class Gathering:
-    """Those of one attempt. `complete` says whether nobody else is waited for, given the numbers of those that are here."""
+    """Those of one attempt.
 
-    def __init__(self, executor: Executor, complete: Callable[[set[int]], bool]) -> None:
-        self._executor, self._complete = executor, complete
+    `complete` says whether nobody else is waited for, given the numbers of those that are here; `during` does some work for as long as the attempt
+    goes on.
+    """
+
+    def __init__(self, executor: Executor, complete: Callable[[set[int]], bool], during: During) -> None:
+        self._executor, self._complete, self._during = executor, complete, during
         self._waiting: dict[int, Waiting] = {}
 
     async def sum(self, number: int, graph: StoredGraph, call: GradientCall) -> Sum:
@@ -34,19 +40,22 @@ class Gathering:
             self._waiting.pop(number, None)
 
     async def look(self) -> None:
-        """Computes what is here, if that is all."""
+        """Computes what is here, if that is all. What goes wrong is told to those whose contributions they are."""
         if not self._waiting or not self._complete(set(self._waiting)):
             return
         waiting, self._waiting = self._waiting, {}
+        graph, calls = next(iter(waiting.values()))[0], [call for _, call, _ in waiting.values()]
         try:
-            found = await self._computed(next(iter(waiting.values()))[0], [call for _, call, _ in waiting.values()])
-        except BaseException:  # whoever has computed for all is gone: the others try again
+            found = await self._during(self._computed(graph, calls))
+        except asyncio.CancelledError:  # whoever has computed for all is gone: the others try again
             _give_up(waiting.values())
             raise
+        except Exception as error:  # noqa: BLE001 - each of them raises it where it waits
+            found = [error] * len(waiting)
         for (_, _, done), result in zip(waiting.values(), found, strict=True):
             _settle(done, result)
 
-    async def _computed(self, graph: StoredGraph, calls: Sequence[GradientCall]) -> Sequence[Sum | BaseException]:
+    async def _computed(self, graph: StoredGraph, calls: Sequence[GradientCall]) -> Sums:
         try:
             return await self._executor.gradients(graph, calls)
         except SumgradError:  # whose it is, each finds out by itself

@@ -214,11 +214,11 @@ class Machine:
             self._end("stopped")
         elif not self.members:
             if len(self.seats) >= self._needed():
-                self._begin(sorted(self.seats))
+                self._begin(sorted(self.seats), now)
         elif len(self.given) == len(self.members):
             self._combine(now)
         elif set(self.members) - self.seats.keys() - self.given.keys() - self.taken:
-            self._begin(self._present())
+            self._begin(self._present(), now)
 
     def _renew(self, number: int, now: float) -> None:
         """Begins a member's lease anew: what it sends is not looked at while its contribution is computed."""
@@ -236,8 +236,10 @@ class Machine:
         """Who is there, if they are enough to go on."""
         return sorted(self.seats) if len(self.seats) >= self.rules.min_members else []
 
-    def _begin(self, members: Iterable[int]) -> None:
+    def _begin(self, members: Iterable[int], now: float) -> None:
         self.busy = True
+        for number in self.taken:  # what was being computed for them is given up
+            self._renew(number, now)
         self._open(self.attempt + 1, tuple(members))
         self.instructions.append(Begin(self.step, self.attempt, self.members))
 

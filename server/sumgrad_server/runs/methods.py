@@ -112,7 +112,8 @@ class RunMethods:
     async def stop_run(self, call: Call, request: wire.StopRunRequest) -> wire.StopRunResponse:
         """Ends a run, and forgets it on request."""
         run = self._runs.find(call.principal.namespace, request.run)
-        await run.stop()
+        if not (run.broken and request.forget):
+            await run.stop()
         described = await _described(run)
         if request.forget:
             await self._runs.forget(run)

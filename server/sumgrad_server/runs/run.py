@@ -6,8 +6,9 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import numpy as np
 from sumgrad_engine.errors import LimitError
@@ -31,6 +32,7 @@ from .totals import RunTotals
 log = logging.getLogger(__name__)
 
 SESSION_BYTES = 12
+Answer = TypeVar("Answer")
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,7 +52,7 @@ class Run:
     ) -> None:
         """`index` is that of the last record in the book."""
         self.book, self.index = book, index
-        self.views = book.views
+        self.views = book.views  # of the parameters at the current step
         self.machine: Machine = book.machine(clock())
         self.writing = asyncio.Lock()  # who holds it sees what is on the disk
         self.news: set[asyncio.Event] = set()  # of those who watch
@@ -59,6 +61,7 @@ class Run:
         self.at_views: Mapping[str, Array] = {}  # the same by name
         self.gathering: Gathering | None = None  # of small contributions to the current attempt
         self._journal, self._totals, self._retry_seconds, self._clock = journal, totals, retry_seconds, clock
+        self._work: set[asyncio.Task[Any]] = set()  # for contributions to the current attempt
         self._desks: dict[int, Desk] = {}
         self._seating: dict[str, asyncio.Future[None]] = {}
         self._wake = asyncio.Event()
@@ -68,6 +71,7 @@ class Run:
         self._turn = b""
         self._driver = asyncio.create_task(self._drive())
         self._closed: Exception | None = None
+        self.broken = False  # after a fault of ours
         if self.machine.members:
             self._make_turn()
         self._settled()
@@ -166,6 +170,20 @@ class Run:
         self._settled()
         self.remind(number)
 
+    async def during_attempt(self, work: Coroutine[Any, Any, Answer]) -> Answer:
+        """What some work for the current attempt gives. Raises StaleStepError if the attempt comes to nothing before."""
+        task = asyncio.create_task(work)
+        self._work.add(task)
+        try:
+            await asyncio.wait([task])
+        finally:
+            self._work.discard(task)
+            if not task.done():
+                await _cancelled(task)
+        if task.cancelled():
+            raise StaleStepError("a member was lost, and the step has begun anew")
+        return task.result()
+
     def tick(self) -> None:
         """Looks whose time is up."""
         if not self.machine.over:
@@ -208,7 +226,7 @@ class Run:
     def _shut(self, error: Exception) -> None:
         """All who wait for something get this error."""
         self._forget_attempt()
-        self._closed = error
+        self._closed = self._closed or error
         for number in list(self._desks):
             self._close_desk(number, error)
         for seating in self._seating.values():
@@ -250,13 +268,16 @@ class Run:
             raise
         except Exception as error:
             log.exception("run %s can't go on", self.book.made.name)
+            self.broken = True
             self._shut(error)
 
     async def _do(self, instruction: Instruction) -> None:
         match instruction:
             case Seated(number, name, session):
                 await self._write(Joined(number, name, session))
-                self._seating.pop(session).set_result(None)
+                seating = self._seating.pop(session, None)
+                if seating is not None:  # None: the server goes
+                    seating.set_result(None)
             case Begin(step, attempt, members):
                 await self._begin(step, attempt, members)
             case Combine():
@@ -308,13 +329,18 @@ class Run:
                 self.trouble = str(error)
                 return False
             self.index += 1
-            await unblocking(8 * len(self.book.vector), self.book.apply, record)
+            self.book.apply(record, await self._updated(record))
         self.trouble = ""
         return True
+
+    async def _updated(self, record: Record) -> Vector | None:
+        return await unblocking(8 * len(self.book.vector), self.book.updated, record) if isinstance(record, Stepped) else None
 
     def _forget_attempt(self) -> None:
         """What was kept for the contributions of one attempt."""
         self.at = None
+        for task in self._work:
+            task.cancel()
         if self.gathering is not None:
             self.gathering.give_up()
             self.gathering = None
@@ -324,7 +350,7 @@ class Run:
         return set(self.machine.members) <= numbers | self.machine.given.keys()
 
     def _make_turn(self) -> None:
-        self._turn = messages.turn(self.book)
+        self._turn, self.views = messages.turn(self.book), self.book.views
 
     def _tell(self) -> None:
         """Tells all whose turn it is."""
@@ -340,6 +366,13 @@ class Run:
             desk.end(self._ending())
         self._desks.clear()
         self._over.set()
+
+
+async def _cancelled(task: asyncio.Task[Any]) -> None:
+    task.cancel()
+    await asyncio.wait([task])
+    if not task.cancelled():
+        task.exception()  # nobody's any more
 
 
 def combined(parts: Sequence[Part], mean: bool) -> Vector:

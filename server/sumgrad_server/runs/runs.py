@@ -14,8 +14,9 @@ from sumgrad_engine.layout import Layout, Vector
 from sumgrad_engine.types import Array
 from sumgrad_proto.v1 import service_pb2 as wire
 
-from ..faults import NameTakenError, NoRoomError, UnknownRunError
+from ..faults import DamagedError, NameTakenError, NoRoomError, UnknownRunError
 from ..settings import Settings
+from ..store.frames import Entry
 from ..store.journal import Journal, Snapshot
 from ..threads import to_its_end
 from . import records
@@ -29,6 +30,8 @@ log = logging.getLogger(__name__)
 TICK_SECONDS = 0.1
 """How often leases are looked at."""
 ID_BYTES = 12
+TURN_BYTES, METRIC_BYTES, MEMBER_BYTES = 4096, 64, 16
+"""Of a turn on the wire, at most, beside its numbers: in all, for each metric and for each member."""
 
 
 class Runs:
@@ -48,15 +51,25 @@ class Runs:
         for name, snapshot in recovered.snapshots.items():
             books[name] = snapshot.index, Book.restored(snapshot.data, self._settings.max_run_history)
         for entry in recovered.records:
-            if entry.run not in books:  # the first record of a run is a snapshot
-                book = Book.restored(entry.data, self._settings.max_run_history)
-            else:
-                _, book = books[entry.run]
-                book.apply(records.decode(entry.data))
-            books[entry.run] = entry.index, book
+            _, known = books.get(entry.run, (0, None))
+            books[entry.run] = entry.index, self._read(entry, known)
         for name, (index, book) in books.items():
             self._runs[name] = Run(book, index, self.journal, self.totals, self._settings.retry_seconds)
         self._tasks = [asyncio.create_task(self._tick()), asyncio.create_task(self._shorten())]
+
+    def _read(self, entry: Entry, book: Book | None) -> Book:
+        """The book of a run after a record; the first one is a snapshot. Raises DamagedError."""
+        try:
+            if book is None:
+                return Book.restored(entry.data, self._settings.max_run_history)
+            book.apply(records.decode(entry.data))
+        except DamagedError:
+            raise
+        except Exception as error:
+            raise DamagedError(
+                f"run {entry.run} can't be resumed, because its record {entry.index} can't be carried out: {error!r}"
+            ) from error
+        return book
 
     async def drain(self) -> None:
         """Ends all streams; what is on its way to the disk gets there."""
@@ -102,6 +115,7 @@ class Runs:
                 _require_same(known, wanted)
                 return known, True
             vector = starting_vector(layout, parameters, self._settings.max_run_parameters)
+            _require_sendable(len(vector), layout, wanted, self._settings)
             await self._make_room(namespace)
             number = secrets.token_hex(ID_BYTES)
             made = Made(number, namespace, name or number, wanted, layout, int(time.time()))
@@ -168,6 +182,19 @@ def _require_same(known: Run, wanted: wire.RunSpecification) -> None:
         f"there is a run {known.book.made.name!r} already, with another {' and '.join(different)}: give this one another name, or stop and forget that one",
         field=f"specification.{different[0] if different else ''}",
     )
+
+
+def _require_sendable(length: int, layout: Layout, specification: wire.RunSpecification, settings: Settings) -> None:
+    """Raises LimitError if a turn of this run would be longer than a message may be: parameters, and the last step with its members."""
+    copies = 1 if specification.HasField("optimizer") else 2  # members that update get the gradient too
+    named = sum(len(name.encode()) + METRIC_BYTES for name, _ in layout.metrics)
+    nbytes = 8 * copies * length + 8 * (layout.width - length) + named + TURN_BYTES + MEMBER_BYTES * settings.max_run_members
+    if nbytes > settings.max_message_bytes:
+        said = (
+            f"with {length:,} numbers to train, what members are told at each step may take {nbytes:,} bytes; "
+            f"max_message_bytes is {settings.max_message_bytes:,}"
+        )
+        raise LimitError(said, limit="max_message_bytes", value=nbytes, allowed=settings.max_message_bytes)
 
 
 def starting_vector(layout: Layout, parameters: Mapping[str, Array], most: int) -> Vector:

@@ -72,10 +72,11 @@ class _Member:
             async for request in requests:
                 if isinstance(request, SumgradError):
                     self._refuse(request)
-                    continue
-                self._run.heard(self._desk.number, self._desk.session)
-                await self._do(request)
-        except SumgradError as error:
+                else:
+                    self._run.heard(self._desk.number, self._desk.session)
+                    await self._do(request)
+                await self._desk.heeded()
+        except Exception as error:  # noqa: BLE001 - the status table has a row for the rest
             self._desk.close(error)
         else:
             self._desk.close()

@@ -1,0 +1,241 @@
+"""A run at work, without a network: what goes wrong while something is on its way, and what becomes of those that wait for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from sumgrad_engine.layout import Layout, Vector
+from sumgrad_proto.v1 import service_pb2 as wire
+from sumgrad_server.faults import DamagedError, DrainingError, StaleStepError, UnknownRunError
+from sumgrad_server.runs.book import Book, Made
+from sumgrad_server.runs.desk import MANY_NOTES, Desk
+from sumgrad_server.runs.methods import RunMethods
+from sumgrad_server.runs.records import Joined, Stepped, encode
+from sumgrad_server.runs.run import Part, Run
+from sumgrad_server.runs.runs import Runs
+from sumgrad_server.runs.stepping import _Member
+from sumgrad_server.settings import Settings
+from sumgrad_server.store.journal import Journal
+
+SETTINGS = Settings()
+PARAMETERS = {"w": np.array([1.0, 2.0])}
+LAYOUT = Layout((), (("w", (2,)),))
+NAMESPACE = "tests"
+
+
+def specification(**fields: Any) -> wire.RunSpecification:
+    optimizer = wire.Optimizer(sgd=wire.SGD(), learning_rate=wire.Schedule(rate=0.5))
+    return wire.RunSpecification(**{"members": 1, "min_members": 1, "lease_seconds": 3600.0, "optimizer": optimizer, **fields})
+
+
+def during(work: Callable[[Run, Runs], Awaitable[None]], folder: Path | None = None, **fields: Any) -> None:
+    """Does something with a run of a server's."""
+
+    async def done() -> None:
+        runs = Runs(Journal(folder), SETTINGS)
+        await runs.load()
+        run, _ = await runs.create(NAMESPACE, "run", specification(**fields), LAYOUT, PARAMETERS)
+        try:
+            await work(run, runs)
+        finally:
+            await runs.close()
+
+    asyncio.run(done())
+
+
+async def turn(desk: Desk) -> wire.Turn:
+    """The next message, which is a turn."""
+    response = wire.StepResponse.FromString(await desk.next() or b"")
+    assert response.WhichOneof("response") == "turn", response
+    return response.turn
+
+
+def give(run: Run, number: int) -> None:
+    """A contribution to the step as it is."""
+    step, attempt = run.machine.step, run.machine.attempt
+    assert run.take(number, step, attempt) == "take"
+    run.contributed(number, step, attempt, Part(np.array([1.0, 0.5, 0.5]), 1))
+
+
+def test_work_for_an_attempt_that_comes_to_nothing_is_given_up() -> None:
+    """Another member leaves while a contribution is computed: that is cancelled, and its member hears of the next attempt."""
+    stopped = asyncio.Event()
+
+    async def endless() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+
+    async def work(run: Run, runs: Runs) -> None:
+        (a, session), (b, _) = await asyncio.gather(run.join("a", SETTINGS), run.join("b", SETTINGS))
+        desk = run.attach(a, session)
+        begun = await turn(desk)
+        assert run.take(a, begun.step, begun.attempt) == "take"
+        computing = asyncio.ensure_future(run.during_attempt(endless()))
+        await asyncio.sleep(0)
+        run.leave(b)
+        with pytest.raises(StaleStepError):
+            await computing
+        assert stopped.is_set()
+        assert (await turn(desk)).attempt == 1
+
+    during(work, members=2)
+
+
+def test_one_that_goes_takes_its_work_along() -> None:
+    """The stream of a member is cancelled in the middle of its sum."""
+    stopped = asyncio.Event()
+
+    async def endless() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+
+    async def work(run: Run, runs: Runs) -> None:
+        await run.join("a", SETTINGS)
+        computing = asyncio.ensure_future(run.during_attempt(endless()))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        computing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await computing
+        assert stopped.is_set()
+
+    during(work)
+
+
+def test_the_server_goes_while_a_seat_is_on_its_way_to_the_disk(tmp_path: Path) -> None:
+    """Who joins, then and later, hears that the server goes."""
+
+    async def work(run: Run, runs: Runs) -> None:
+        append, reached = runs.journal.append, asyncio.Event()
+
+        async def noticed(*given: Any) -> None:
+            reached.set()
+            await append(*given)
+
+        runs.journal.append = noticed  # type: ignore[method-assign]
+        joining = asyncio.ensure_future(run.join("a", SETTINGS))
+        await reached.wait()
+        await run.close()
+        with pytest.raises(DrainingError):
+            await joining
+        with pytest.raises(DrainingError):
+            await run.join("b", SETTINGS)
+        assert not run.broken
+
+    during(work, tmp_path)
+
+
+def test_a_run_that_a_fault_of_ours_has_ended_can_be_forgotten(caplog: pytest.LogCaptureFixture) -> None:
+    """Everybody hears of it, and its name is free again."""
+
+    async def work(run: Run, runs: Runs) -> None:
+        number, session = await run.join("a", SETTINGS)
+        desk = run.attach(number, session)
+        await turn(desk)
+
+        def fault(record: Stepped) -> Vector:
+            raise MemoryError
+
+        run.book.updated = fault  # type: ignore[method-assign]
+        give(run, number)
+        with pytest.raises(MemoryError):
+            await desk.next()
+        methods = RunMethods(SETTINGS, runs, cast(Any, None), cast(Any, None))
+        call = cast(Any, SimpleNamespace(principal=SimpleNamespace(namespace=NAMESPACE)))
+        with pytest.raises(MemoryError):
+            await methods.stop_run(call, wire.StopRunRequest(run="run"))
+        await methods.stop_run(call, wire.StopRunRequest(run="run", forget=True))
+        with pytest.raises(UnknownRunError):
+            runs.find(NAMESPACE, "run")
+
+    during(work)
+    assert "can't go on" in caplog.text
+
+
+def test_a_record_that_cannot_be_carried_out_names_its_run(tmp_path: Path) -> None:
+    """A server that can't resume a run says which, instead of falling over."""
+
+    async def work(run: Run, runs: Runs) -> None:
+        await runs.journal.append(run.book.made.id, 1, encode(Joined(0, "a", "session")))
+        stepped = Stepped(0, 0, (7,), (1,), 0.0, (), np.zeros(3))
+        await runs.journal.append(run.book.made.id, 2, encode(stepped))
+        again = Runs(Journal(tmp_path), SETTINGS)
+        await runs.close()
+        with pytest.raises(DamagedError, match=f"run {run.book.made.id} can't be resumed"):
+            await again.load()
+        await again.journal.close()
+
+    during(work, tmp_path)
+
+
+def test_parameters_are_never_half_of_a_step() -> None:
+    """A step brings other parameters, and leaves those alone that somebody may be reading."""
+    book = Book.new(Made("id", NAMESPACE, "run", specification(), LAYOUT, 0), np.array([1.0, 2.0]), 10)
+    book.apply(Joined(0, "a", "session"))
+    before = book.vector
+    record = Stepped(0, 0, (0,), (1,), 0.0, (0,), np.array([3.0, 1.0, 2.0]))
+    updated = book.updated(record)
+    assert (book.vector.tolist(), book.step) == ([1.0, 2.0], 0)
+    book.apply(record, updated)
+    assert (book.vector.tolist(), book.step) == ([0.5, 1.0], 1)
+    assert before.tolist() == [1.0, 2.0]
+
+
+def test_one_who_does_not_read_is_not_listened_to() -> None:
+    """What a stream has to say waits for its reader, and a reader lets it go on; so does the end."""
+
+    async def work() -> None:
+        desk = Desk(0, "session")
+        for _ in range(MANY_NOTES - 1):
+            desk.note(b"note")
+        await desk.heeded()
+        desk.note(b"note")
+        waiting = asyncio.ensure_future(desk.heeded())
+        await asyncio.sleep(0)
+        assert not waiting.done()
+        assert await desk.next() == b"note"
+        await waiting
+        desk.note(b"note")
+        waiting = asyncio.ensure_future(desk.heeded())
+        await asyncio.sleep(0)
+        desk.close()
+        await waiting
+
+    asyncio.run(work())
+
+
+def test_a_fault_in_reading_ends_the_stream() -> None:
+    """The member hears of it, instead of waiting for a stream that nobody reads any more."""
+
+    class Broken:
+        async def part(self, *given: object) -> Part:
+            return Part(np.zeros(3), 1)
+
+    async def requests() -> AsyncIterator[wire.StepRequest]:
+        yield wire.StepRequest(contribution=wire.Contribution(nothing=wire.Nothing()))
+
+    async def work(run: Run, runs: Runs) -> None:
+        number, session = await run.join("a", SETTINGS)
+        desk = run.attach(number, session)
+        await turn(desk)
+
+        def fault(*given: object) -> None:
+            raise OSError("no memory to share")
+
+        run.contributed = fault  # type: ignore[method-assign]
+        call = cast(Any, SimpleNamespace(client="c", principal=SimpleNamespace(max_queue=None), samples=0))
+        await _Member(SETTINGS, call, run, desk, cast(Any, Broken())).read(requests())
+        with pytest.raises(OSError, match="no memory"):
+            await desk.next()
+
+    during(work)
