@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import ClassVar, TypeAlias
 
 import numpy as np
@@ -62,11 +63,12 @@ class Optimizer(ABC):
             raise KeyError(f"gradients of parameters that were not given: {', '.join(unknown)}")
         if self.clip_norm is not None or self.clip_value is not None:
             grads = self._all_clipped([name for name in params if name in grads], grads)
-        rate = self._next_rate()
-        found = self._stepped_together(params, grads, rate)
-        for name, value in params.items():
-            if name not in found:
-                found[name] = self._stepped(name, value, grads.get(name), rate)
+        with self._whole():
+            rate = self._next_rate()
+            found = self._stepped_together(params, grads, rate)
+            for name, value in params.items():
+                if name not in found:
+                    found[name] = self._stepped(name, value, grads.get(name), rate)
         return found if len(self._together) in (0, len(params)) else {name: found[name] for name in params}
 
     def step_vector(self, vector: FloatArray, gradient: FloatArray) -> FloatArray:
@@ -77,7 +79,13 @@ class Optimizer(ABC):
         if not self.elementwise:
             raise TypeError(f"{type(self).__name__} updates parameters by their names: use step")
         gradient = self._clipped(np.asarray(gradient, dtype=np.float64))
-        return np.asarray(self.update(VECTOR, np.asarray(vector, dtype=np.float64), gradient, self._next_rate()))
+        with self._whole():
+            return np.asarray(self.update(VECTOR, np.asarray(vector, dtype=np.float64), gradient, self._next_rate()))
+
+    @property
+    def kept(self) -> int:
+        """How many numbers it keeps for each parameter, once it has taken a step."""
+        return 0
 
     def state(self) -> dict[str, NDArray[np.generic]]:
         """All that the next step depends on beside parameters and settings, as arrays by name: for `restore`."""
@@ -94,6 +102,16 @@ class Optimizer(ABC):
                 self._memory.setdefault(kind, {})[name] = np.array(array, dtype=np.float64)
         if any(TOGETHER in arrays for arrays in self._memory.values()):
             raise KeyError("the state is of many scalars kept together, whose names it does not hold: use step_vector")
+
+    @contextmanager
+    def _whole(self) -> Iterator[None]:
+        """A step that comes to an error has not been taken: not even in part."""
+        steps, together, memory = self.steps, self._together, {kind: dict(arrays) for kind, arrays in self._memory.items()}
+        try:
+            yield
+        except BaseException:
+            self.steps, self._together, self._memory = steps, together, memory
+            raise
 
     def _next_rate(self) -> float:
         rate = self.learning_rate(self.steps) if callable(self.learning_rate) else self.learning_rate
@@ -180,6 +198,11 @@ class SGD(Optimizer):
         self.nesterov = nesterov
         self.weight_decay = weight_decay
 
+    @property
+    def kept(self) -> int:
+        """The velocity, if there is momentum."""
+        return int(self.momentum > 0.0)
+
     def update(self, name: str, param: FloatArray, grad: FloatArray, rate: float) -> FloatArray:
         """The parameter less r v, as the class describes."""
         if self.weight_decay:
@@ -217,6 +240,11 @@ class Adam(Optimizer):
         self.betas = betas
         self.epsilon = epsilon
         self.weight_decay = weight_decay
+
+    @property
+    def kept(self) -> int:
+        """Both moments."""
+        return 2
 
     def update(self, name: str, param: FloatArray, grad: FloatArray, rate: float) -> FloatArray:
         """One step of algorithm 1, with L2 decay in the gradient."""

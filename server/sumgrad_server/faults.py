@@ -90,6 +90,10 @@ class LeftBehindError(SumgradError):
     """The seat is given up: the lease ran out, or the step waited too long."""
 
 
+class BrokenRunError(SumgradError):
+    """A run that can't go on after a fault of ours: until the server has read its journal again."""
+
+
 class DamagedError(SumgradError):
     """Bytes that are not what their checksum says: on the way here, or on the disk."""
 

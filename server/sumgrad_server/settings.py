@@ -113,6 +113,8 @@ class Settings:
     """Names under which members have ever joined one training run."""
     max_run_parameters: int = 1 << 25
     """Numbers that one training run trains."""
+    max_run_bytes: int = field(default_factory=lambda: max(GIB, memory_bytes() // 4))
+    """All training runs together: parameters and what optimisers keep beside them."""
     max_run_history: int = 10_000
     """Steps of a training run whose lines in the ledger are kept."""
     max_shared_bytes: int = field(default_factory=lambda: max(GIB, memory_bytes() // 3))

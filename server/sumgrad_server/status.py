@@ -24,6 +24,7 @@ from sumgrad_engine.errors import (
 
 from .faults import (
     ROOM_ERRORS,
+    BrokenRunError,
     BusyError,
     DamagedError,
     DrainingError,
@@ -83,6 +84,7 @@ TABLE = (
     Row(LimitError, grpc.StatusCode.RESOURCE_EXHAUSTED, "LIMIT_EXCEEDED"),
     Row(DrainingError, grpc.StatusCode.UNAVAILABLE, "DRAINING"),
     Row(WorkersLostError, grpc.StatusCode.INTERNAL, "WORKERS_LOST"),
+    Row(BrokenRunError, grpc.StatusCode.INTERNAL, "BROKEN_RUN"),
     Row(WrongVersionError, grpc.StatusCode.INTERNAL, "WRONG_VERSION"),
     Row(Cancelled, grpc.StatusCode.CANCELLED, "CANCELLED"),
     Row(TimeoutError, grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED"),

@@ -146,3 +146,21 @@ def test_a_fault_is_told_to_those_who_wait_and_to_nobody_else() -> None:
             await waiting
 
     asyncio.run(work())
+
+
+def test_a_contribution_that_is_given_up_takes_no_newer_one_along() -> None:
+    """A member contributes again while its first contribution is still being let go."""
+
+    async def work() -> None:
+        group = gathering(Doubling(), {0, 1})
+        older = asyncio.ensure_future(group.sum(0, GRAPH, asked(1.0)))
+        await asyncio.sleep(0)
+        newer = asyncio.ensure_future(group.sum(0, GRAPH, asked(2.0)))
+        await asyncio.sleep(0)
+        older.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await older
+        await group.sum(1, GRAPH, asked(3.0))
+        assert (await newer).vector[0] == 4.0
+
+    asyncio.run(work())

@@ -10,9 +10,10 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from sumgrad_engine.errors import LimitError
 from sumgrad_engine.layout import Layout, Vector
 from sumgrad_proto.v1 import service_pb2 as wire
-from sumgrad_server.faults import DamagedError, DrainingError, StaleStepError, UnknownRunError
+from sumgrad_server.faults import BrokenRunError, DamagedError, DrainingError, StaleStepError, UnknownRunError
 from sumgrad_server.runs.book import Book, Made
 from sumgrad_server.runs.desk import MANY_NOTES, Desk
 from sumgrad_server.runs.methods import RunMethods
@@ -23,7 +24,7 @@ from sumgrad_server.runs.stepping import _Member
 from sumgrad_server.settings import Settings
 from sumgrad_server.store.journal import Journal
 
-SETTINGS = Settings()
+SETTINGS = Settings(retry_seconds=0.01)
 PARAMETERS = {"w": np.array([1.0, 2.0])}
 LAYOUT = Layout((), (("w", (2,)),))
 NAMESPACE = "tests"
@@ -75,7 +76,7 @@ def test_work_for_an_attempt_that_comes_to_nothing_is_given_up() -> None:
 
     async def work(run: Run, runs: Runs) -> None:
         (a, session), (b, _) = await asyncio.gather(run.join("a", SETTINGS), run.join("b", SETTINGS))
-        desk = run.attach(a, session)
+        desk = await run.attach(a, session)
         begun = await turn(desk)
         assert run.take(a, begun.step, begun.attempt) == "take"
         computing = asyncio.ensure_future(run.during_attempt(endless()))
@@ -140,19 +141,21 @@ def test_a_run_that_a_fault_of_ours_has_ended_can_be_forgotten(caplog: pytest.Lo
 
     async def work(run: Run, runs: Runs) -> None:
         number, session = await run.join("a", SETTINGS)
-        desk = run.attach(number, session)
+        desk = await run.attach(number, session)
         await turn(desk)
 
         def fault(record: Stepped) -> Vector:
-            raise MemoryError
+            raise ZeroDivisionError
 
         run.book.updated = fault  # type: ignore[method-assign]
         give(run, number)
-        with pytest.raises(MemoryError):
+        with pytest.raises(BrokenRunError, match="restart the server, or forget"):
             await desk.next()
+        with pytest.raises(BrokenRunError):
+            await run.snapshot()
         methods = RunMethods(SETTINGS, runs, cast(Any, None), cast(Any, None))
         call = cast(Any, SimpleNamespace(principal=SimpleNamespace(namespace=NAMESPACE)))
-        with pytest.raises(MemoryError):
+        with pytest.raises(BrokenRunError):
             await methods.stop_run(call, wire.StopRunRequest(run="run"))
         await methods.stop_run(call, wire.StopRunRequest(run="run", forget=True))
         with pytest.raises(UnknownRunError):
@@ -226,7 +229,7 @@ def test_a_fault_in_reading_ends_the_stream() -> None:
 
     async def work(run: Run, runs: Runs) -> None:
         number, session = await run.join("a", SETTINGS)
-        desk = run.attach(number, session)
+        desk = await run.attach(number, session)
         await turn(desk)
 
         def fault(*given: object) -> None:
@@ -239,3 +242,124 @@ def test_a_fault_in_reading_ends_the_stream() -> None:
             await desk.next()
 
     during(work)
+
+
+def test_a_step_waits_for_memory() -> None:
+    """There is none for the new parameters at first; nobody sees anything between the two steps, and the bits are those of a calm run."""
+
+    async def work(run: Run, runs: Runs) -> None:
+        number, session = await run.join("a", SETTINGS)
+        desk = await run.attach(number, session)
+        await turn(desk)
+        assert run.book.optimizer is not None
+        update, failures = run.book.optimizer.update, [MemoryError(), MemoryError()]
+
+        def failing(*given: Any) -> Any:
+            found = update(*given)
+            if failures:
+                raise failures.pop()
+            return found
+
+        run.book.optimizer.update = failing  # type: ignore[method-assign]
+        give(run, number)
+        assert (await turn(desk)).step == 1
+        assert not failures
+        give(run, number)
+        assert np.frombuffer((await turn(desk)).parameters).tolist() == [1.0 - 0.25 - 0.375, 2.0 - 0.25 - 0.375]
+        assert run.book.optimizer.steps == 2
+
+    momentum = wire.Optimizer(sgd=wire.SGD(momentum=0.5), learning_rate=wire.Schedule(rate=0.5))
+    during(work, optimizer=momentum)
+
+
+def test_the_end_is_told_when_it_is_on_the_disk(tmp_path: Path) -> None:
+    """Who comes while a run is being stopped hears nothing until the journal has it."""
+
+    async def work(run: Run, runs: Runs) -> None:
+        number, session = await run.join("a", SETTINGS)
+        append, reached, room = runs.journal.append, asyncio.Event(), asyncio.Event()
+
+        async def slow(*given: Any) -> None:
+            reached.set()
+            await room.wait()
+            await append(*given)
+
+        runs.journal.append = slow  # type: ignore[method-assign]
+        stopping = asyncio.ensure_future(run.stop())
+        await reached.wait()
+        coming = [asyncio.ensure_future(run.attach(number, session)), asyncio.ensure_future(run.join("b", SETTINGS))]
+        await asyncio.sleep(0)
+        assert not any(task.done() for task in coming)
+        room.set()
+        desk, (_, no_session) = [await task for task in coming]
+        ended = wire.StepResponse.FromString(await desk.next() or b"").ended
+        assert (ended.state, no_session) == (wire.RUN_STATE_STOPPED, "")
+        await stopping
+
+    during(work, tmp_path)
+
+
+def test_a_server_that_goes_makes_no_runs() -> None:
+    """What is asked for while it drains, and what was on its way then, is refused or closed."""
+
+    async def work(run: Run, runs: Runs) -> None:
+        append, reached = runs.journal.append, asyncio.Event()
+
+        async def noticed(*given: Any) -> None:
+            reached.set()
+            await append(*given)
+
+        runs.journal.append = noticed  # type: ignore[method-assign]
+        making = asyncio.ensure_future(runs.create(NAMESPACE, "other", specification(), LAYOUT, PARAMETERS))
+        await reached.wait()
+        await runs.drain()
+        other, _ = await making
+        with pytest.raises(DrainingError):
+            await other.join("a", SETTINGS)
+        with pytest.raises(DrainingError):
+            await runs.create(NAMESPACE, "third", specification(), LAYOUT, PARAMETERS)
+
+    during(work)
+
+
+def test_a_run_that_is_being_forgotten_is_not_found(tmp_path: Path) -> None:
+    """One who asks for a run of its name at that moment gets a new one."""
+
+    async def work(run: Run, runs: Runs) -> None:
+        forget, reached = runs.journal.forget, asyncio.Event()
+
+        async def noticed(number: str) -> None:
+            reached.set()
+            await forget(number)
+
+        runs.journal.forget = noticed  # type: ignore[method-assign]
+        forgetting = asyncio.ensure_future(runs.forget(run))
+        await reached.wait()
+        found, known = await runs.create(NAMESPACE, "run", specification(), LAYOUT, PARAMETERS)
+        await forgetting
+        assert not known
+        assert runs.find(NAMESPACE, "run") is found
+
+    during(work, tmp_path)
+
+
+def test_runs_have_so_many_bytes_together() -> None:
+    """What is too much is refused, unless a run that has ended makes way; what nobody knows in a specification is not kept."""
+
+    async def work() -> None:
+        runs = Runs(Journal(None), Settings(max_run_bytes=3 * 8 * 10_000 + 100_000))
+        await runs.load()
+        layout, parameters = Layout((), (("w", (10_000,)),)), {"w": np.zeros(10_000)}
+        adam = wire.Optimizer(adam=wire.Adam(beta1=0.9, beta2=0.99, epsilon=1e-8), learning_rate=wire.Schedule(rate=0.5))
+        unknown = wire.RunSpecification.FromString(specification(optimizer=adam).SerializeToString() + b"\xfa\x3f\x04abcd")
+        first, _ = await runs.create(NAMESPACE, "first", unknown, layout, parameters)
+        assert b"abcd" not in first.book.made.specification.SerializeToString()
+        with pytest.raises(LimitError, match="max_run_bytes is 340,000: stop and forget"):
+            await runs.create(NAMESPACE, "second", specification(optimizer=adam), layout, parameters)
+        await runs.create(NAMESPACE, "small", specification(), LAYOUT, PARAMETERS)
+        await first.stop()
+        await runs.create(NAMESPACE, "second", specification(optimizer=adam), layout, parameters)
+        assert [run.book.made.name for run in runs] == ["second", "small"]
+        await runs.close()
+
+    asyncio.run(work())

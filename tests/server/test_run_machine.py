@@ -243,3 +243,13 @@ def test_a_lease_begins_anew_when_what_was_computed_is_given_up() -> None:
     machine.tick(65.0)
     assert list(machine.seats) == [0]
     assert (machine.attempt, machine.members) == (1, (0,))
+
+
+def test_nobody_waits_for_a_contribution_that_has_failed() -> None:
+    """The time that a step may take begins with a contribution that counts: without any, members lose nothing but their lease."""
+    machine = running(1, step_timeout=10.0, lease=1000.0)
+    assert machine.take(0, 0, 0, 1.0) == "take"
+    machine.failed(0, 0, 0, 2.0)
+    machine.tick(60.0)
+    assert list(machine.seats) == [0]
+    assert (machine.attempt, machine.members) == (0, (0,))

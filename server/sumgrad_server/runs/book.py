@@ -24,6 +24,9 @@ from .machine import UNBEGUN, Machine, Rules, Seat, State
 from .records import Began, GaveUp, Joined, Over, Parts, Record, Stepped
 from .specification import optimizer_of, rules_of
 
+OVERHEAD_BYTES = 4096
+"""Of a run without parameters."""
+
 
 @dataclass(frozen=True, eq=False)
 class Made:
@@ -95,6 +98,14 @@ class Book:
         return cls(made, vector, deque(maxlen=kept), optimizer_of(made.specification))
 
     @property
+    def nbytes(self) -> int:
+        """What it takes in memory, the ledger aside: vectors and how the run was made."""
+        made = self.made
+        kept = 1 if self.optimizer is None else self.optimizer.kept
+        names = sum(len(name.encode()) for name, _ in made.layout.grads + made.layout.metrics)
+        return 8 * len(self.vector) * (1 + kept) + made.specification.ByteSize() + names + OVERHEAD_BYTES
+
+    @property
     def views(self) -> dict[str, Array]:
         """The parameters by name."""
         return split(self.vector, self.made.layout.grads)
@@ -149,14 +160,22 @@ class Book:
         self.vector = updated
         if self.optimizer is None:
             self.gradient = record.vector[start:]
-        sums = record.vector[:start].copy()
-        self.ledger.append(Line(record.step, record.attempt, record.members, record.samples, record.seconds, sums))
+        self.ledger.append(self._line(record, record.vector[:start].copy()))
         self._count(record.members, record.samples)
         self.step = record.step + 1
         self.attempt, self.members = (0 if record.next_members else UNBEGUN), record.next_members
         self.state = "running" if self.members else "waiting"
         if self.step == self.made.rules.max_steps:
             self.state = "finished"
+
+    def _line(self, record: Stepped, sums: Vector) -> Line:
+        """Who is the same in each step is kept once."""
+        members, samples = record.members, record.samples
+        if self.ledger:
+            last = self.ledger[-1]
+            members = last.members if last.members == members else members
+            samples = last.samples if last.samples == samples else samples
+        return Line(record.step, record.attempt, members, samples, record.seconds, sums)
 
     def _count(self, members: Sequence[int], samples: Sequence[int]) -> None:
         for number, count in zip(members, samples, strict=True):

@@ -39,7 +39,10 @@ class Contributions:
         self._find_graph, self._datasets, self._grant = find_graph, datasets, grant
 
     async def part(self, call: Call, asker: Asker, run: Run, contribution: wire.Contribution, number: int) -> Part:
-        """The sum of a member's contribution; that of the first one comes with the penalty. Raises InputError and what the executor raises."""
+        """The sum of a member's contribution; that of the first one comes with the penalty.
+
+        Raises InputError, StaleStepError if its attempt comes to nothing meanwhile, and what the executor raises.
+        """
         first = number == run.machine.members[0]
         views = self._parameters(run, contribution)
         kind = contribution.WhichOneof("part")
@@ -63,6 +66,7 @@ class Contributions:
             raise InputError("this run has no graph: members send gradients that they have computed", field="contribution")
         graph = await self._find_graph(call, specification.graph_id)
         inputs, rows = await self._samples(call, contribution)
+        run.require_now(contribution.step, contribution.attempt)
         options = self._grant(specification.evaluator, specification.precision, False)
         wanted = GradientCall(views, inputs, rows, None, False, options, asker, apart=True)
         if self._executor.is_light(graph, wanted):
@@ -92,6 +96,7 @@ class Contributions:
         if run.book.optimizer is None and not contribution.parameters:
             said = "members of this run update the parameters: send those at which the objective's penalty is to be counted"
             raise InputError(said, field="contribution.parameters")
+        run.require_now(contribution.step, contribution.attempt)
         options = self._grant(specification.evaluator, specification.precision, False)
         return await run.during_attempt(self._executor.penalty(graph, views, options, asker))
 

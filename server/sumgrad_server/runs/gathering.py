@@ -32,12 +32,13 @@ class Gathering:
     async def sum(self, number: int, graph: StoredGraph, call: GradientCall) -> Sum:
         """A member's sum. Raises StaleStepError if the attempt has come to nothing, and what the executor raises."""
         done: asyncio.Future[Sum] = asyncio.get_running_loop().create_future()
-        self._waiting[number] = graph, call, done
+        waiting = self._waiting[number] = graph, call, done
         try:
             await self.look()
             return await done
         finally:
-            self._waiting.pop(number, None)
+            if self._waiting.get(number) is waiting:
+                del self._waiting[number]
 
     async def look(self) -> None:
         """Computes what is here, if that is all. What goes wrong is told to those whose contributions they are."""

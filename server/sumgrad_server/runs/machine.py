@@ -148,7 +148,7 @@ class Machine:
 
     def take(self, number: int, step: int, attempt: int, now: float) -> Verdict:
         """A contribution has come, and is to be computed if the verdict is "take": then `contributed` or `failed` follows."""
-        if not self._is_now(step, attempt) or number not in self.members:
+        if not self.is_now(step, attempt) or number not in self.members:
             return "stale"
         if number in self.given or number in self.taken:
             return "again"
@@ -159,7 +159,7 @@ class Machine:
 
     def contributed(self, number: int, step: int, attempt: int, part: Any, now: float) -> None:
         """A contribution that was taken is computed."""
-        if self._is_now(step, attempt) and number in self.taken:
+        if self.is_now(step, attempt) and number in self.taken:
             self.taken.remove(number)
             self.given[number] = part
             self._renew(number, now)
@@ -167,8 +167,10 @@ class Machine:
 
     def failed(self, number: int, step: int, attempt: int, now: float) -> None:
         """A contribution that was taken has come to nothing: it may come again."""
-        if self._is_now(step, attempt):
+        if self.is_now(step, attempt):
             self.taken.discard(number)
+            if not (self.given or self.taken):
+                self._first = None
             self._renew(number, now)
             self.settle(now)
 
@@ -225,7 +227,8 @@ class Machine:
         if number in self.seats:
             self.seats[number].heard = now
 
-    def _is_now(self, step: int, attempt: int) -> bool:
+    def is_now(self, step: int, attempt: int) -> bool:
+        """Whether this is the attempt that contributions are wanted for."""
         return (step, attempt) == (self.step, self.attempt) and not self.over
 
     def _needed(self) -> int:

@@ -7,6 +7,7 @@ import logging
 import secrets
 import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -17,7 +18,7 @@ from sumgrad_engine.program import reduced
 from sumgrad_engine.types import Array
 from sumgrad_proto.v1 import service_pb2 as wire
 
-from ..faults import DrainingError, LeftBehindError, NoRoomError, StaleStepError, SupersededError, UnknownRunError
+from ..faults import BrokenRunError, DrainingError, LeftBehindError, NoRoomError, StaleStepError, SupersededError, UnknownRunError
 from ..settings import Settings
 from ..store.journal import Journal, Snapshot
 from ..threads import unblocking
@@ -81,8 +82,7 @@ class Run:
 
         Raises LimitError if all seats, or all names, are taken.
         """
-        self.require_open()
-        if self.machine.over:
+        if await self._ended():
             return self.machine.names.get(name, 0), ""
         self._require_place(name, settings)
         session = secrets.token_hex(SESSION_BYTES)
@@ -107,11 +107,10 @@ class Run:
             said = f"run {self.book.made.name!r} has had members of {len(names)} names; max_run_names is {most}: come back under a name that was there"
             raise LimitError(said, limit="max_run_names", value=len(names) + 1, allowed=most)
 
-    def attach(self, number: int, session: str) -> Desk:
+    async def attach(self, number: int, session: str) -> Desk:
         """Where a member's stream hears what it is to do. Raises SupersededError, LeftBehindError."""
-        self.require_open()
         desk = Desk(number, session)
-        if self.machine.over:
+        if await self._ended():
             desk.end(self._ending())
             return desk
         self.heard(number, session)
@@ -119,6 +118,14 @@ class Run:
         self._desks[number] = desk
         self.remind(number)
         return desk
+
+    async def _ended(self) -> bool:
+        """Whether the run is over, on the disk: it is waited for."""
+        self.require_open()
+        if self.machine.over:
+            await self._over.wait()
+            self.require_open()
+        return self.machine.over
 
     def detach(self, desk: Desk) -> None:
         """The stream has ended; the seat remains until the lease runs out."""
@@ -150,12 +157,20 @@ class Run:
 
     def take(self, number: int, step: int, attempt: int) -> Verdict:
         """What is to be done with a contribution that has come. Raises StaleStepError."""
-        machine = self.machine
-        verdict = machine.take(number, step, attempt, self._clock())
+        verdict = self.machine.take(number, step, attempt, self._clock())
         if verdict == "stale":
-            said = f"a contribution to step {step}, attempt {attempt}: the run is at step {machine.step}, attempt {machine.attempt}"
-            raise StaleStepError(said, step=machine.step, attempt=machine.attempt)
+            raise self._stale(step, attempt)
         return verdict
+
+    def require_now(self, step: int, attempt: int) -> None:
+        """Raises StaleStepError if this is no longer the attempt."""
+        if not self.machine.is_now(step, attempt):
+            raise self._stale(step, attempt)
+
+    def _stale(self, step: int, attempt: int) -> StaleStepError:
+        machine = self.machine
+        said = f"a contribution to step {step}, attempt {attempt}: the run is at step {machine.step}, attempt {machine.attempt}"
+        return StaleStepError(said, step=machine.step, attempt=machine.attempt)
 
     def contributed(self, number: int, step: int, attempt: int, part: Part) -> None:
         """A contribution that was taken is computed."""
@@ -214,14 +229,16 @@ class Run:
         await asyncio.wait([self._driver])
 
     async def snapshot(self) -> Snapshot:
-        """All that the run is, as it is on the disk."""
+        """All that the run is, as it is on the disk. Raises BrokenRunError: then only its journal says."""
         async with self.writing:
+            if self.broken:
+                raise self._broken()
             return Snapshot(self.index, await unblocking(8 * len(self.book.vector), lambda: b"".join(self.book.snapshot())))
 
     def require_open(self) -> None:
         """Raises what the run was closed with, if it was."""
         if self._closed is not None:
-            raise self._closed
+            raise copy(self._closed)  # each time anew: tracebacks grow
 
     def _shut(self, error: Exception) -> None:
         """All who wait for something get this error."""
@@ -243,9 +260,13 @@ class Run:
     def _left_behind(self) -> LeftBehindError:
         rules = self.machine.rules
         return LeftBehindError(
-            f"the seat was given up: nothing was heard for {rules.lease:g} s (lease_seconds), or a step waited {rules.step_timeout:g} s "
-            "(step_timeout_seconds): join again"
+            f"the seat was given up: nothing was heard for {rules.lease:g} s (lease_seconds; a contribution is heard when all of it is here), "
+            f"or a step waited {rules.step_timeout:g} s (step_timeout_seconds): join again"
         )
+
+    def _broken(self) -> BrokenRunError:
+        said = f"run {self.book.made.name!r} can't go on after a fault of the server's, of which its log tells: restart the server, or forget the run"
+        return BrokenRunError(said)
 
     def _close_desk(self, number: int, error: Exception) -> None:
         desk = self._desks.pop(number, None)
@@ -266,10 +287,10 @@ class Run:
                     await self._do(self.machine.instructions.pop(0))
         except asyncio.CancelledError:
             raise
-        except Exception as error:
+        except Exception:
             log.exception("run %s can't go on", self.book.made.name)
             self.broken = True
-            self._shut(error)
+            self._shut(self._broken())
 
     async def _do(self, instruction: Instruction) -> None:
         match instruction:
@@ -328,13 +349,22 @@ class Run:
                 log.warning("run %s waits for its journal: %s", self.book.made.name, error)
                 self.trouble = str(error)
                 return False
-            self.index += 1
             self.book.apply(record, await self._updated(record))
+            self.index += 1
         self.trouble = ""
         return True
 
     async def _updated(self, record: Record) -> Vector | None:
-        return await unblocking(8 * len(self.book.vector), self.book.updated, record) if isinstance(record, Stepped) else None
+        """The parameters after a record that is on the disk: they are waited for, since nothing else can be true any more."""
+        while isinstance(record, Stepped):
+            try:
+                return await unblocking(8 * len(self.book.vector), self.book.updated, record)
+            except MemoryError:
+                self.trouble = "there is no memory for the next parameters"
+                log.warning("run %s waits: %s", self.book.made.name, self.trouble)
+                await asyncio.sleep(self._retry_seconds)
+                self.require_open()
+        return None
 
     def _forget_attempt(self) -> None:
         """What was kept for the contributions of one attempt."""

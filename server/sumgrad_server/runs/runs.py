@@ -14,7 +14,7 @@ from sumgrad_engine.layout import Layout, Vector
 from sumgrad_engine.types import Array
 from sumgrad_proto.v1 import service_pb2 as wire
 
-from ..faults import DamagedError, NameTakenError, NoRoomError, UnknownRunError
+from ..faults import BrokenRunError, DamagedError, DrainingError, NameTakenError, NoRoomError, UnknownRunError
 from ..settings import Settings
 from ..store.frames import Entry
 from ..store.journal import Journal, Snapshot
@@ -41,7 +41,8 @@ class Runs:
         self.journal, self._settings = journal, settings
         self.totals = RunTotals()
         self._runs: dict[str, Run] = {}
-        self._creating = asyncio.Lock()
+        self._changing = asyncio.Lock()  # which runs there are
+        self._draining = False
         self._tasks: list[asyncio.Task[None]] = []
 
     async def load(self) -> None:
@@ -72,7 +73,8 @@ class Runs:
         return book
 
     async def drain(self) -> None:
-        """Ends all streams; what is on its way to the disk gets there."""
+        """Ends all streams; what is on its way to the disk gets there, and no other runs are made."""
+        self._draining = True
         tasks, self._tasks = self._tasks, []
         for task in tasks:
             task.cancel()
@@ -107,45 +109,64 @@ class Runs:
     async def create(
         self, namespace: str, name: str, specification: wire.RunSpecification, layout: Layout, parameters: Mapping[str, Array]
     ) -> tuple[Run, bool]:
-        """A new run, on the disk; or the one of this name, if it was made alike. Raises InputError, LimitError, NameTakenError, NoRoomError."""
+        """A new run, on the disk; or the one of this name, if it was made alike.
+
+        Raises InputError, LimitError, NameTakenError, NoRoomError, DrainingError.
+        """
         wanted = checked(specification, self._settings)
-        async with self._creating:
+        async with self._changing:
+            if self._draining:
+                raise DrainingError
             known = self._found(namespace, name) if name else None
             if known is not None:
                 _require_same(known, wanted)
                 return known, True
             vector = starting_vector(layout, parameters, self._settings.max_run_parameters)
             _require_sendable(len(vector), layout, wanted, self._settings)
-            await self._make_room(namespace)
             number = secrets.token_hex(ID_BYTES)
             made = Made(number, namespace, name or number, wanted, layout, int(time.time()))
-            return await to_its_end(self._add(Book.new(made, vector, self._settings.max_run_history))), False
+            book = Book.new(made, vector, self._settings.max_run_history)
+            await self._make_room(namespace, book.nbytes)
+            return await to_its_end(self._add(book)), False
 
     async def _add(self, book: Book) -> Run:
         number = book.made.id
         await self.journal.append(number, 0, book.snapshot())
         run = self._runs[number] = Run(book, 0, self.journal, self.totals, self._settings.retry_seconds)
+        if self._draining:
+            await run.close()
         return run
 
     async def forget(self, run: Run) -> None:
         """Ends a run and what it has come to. Raises NoRoomError; then it goes on."""
-        if run.book.made.id in self._runs:
-            await to_its_end(self._remove(run))
+        async with self._changing:
+            if run.book.made.id in self._runs:
+                await to_its_end(self._remove(run))
 
     async def _remove(self, run: Run) -> None:
         await run.forget()
         self._runs.pop(run.book.made.id, None)
 
-    async def _make_room(self, namespace: str) -> None:
-        """Lets the oldest run that has ended go, if there are too many. Raises LimitError if all go on."""
-        there, most = self.listed(namespace), self._settings.max_runs
-        if len(there) < most:
-            return
-        over = sorted((run for run in there if run.machine.over), key=lambda run: run.book.made.created)
-        if not over:
-            said = f"there are {len(there)} runs that go on; max_runs is {most}: stop some of them"
-            raise LimitError(said, limit="max_runs", allowed=most)
-        await self.forget(over[0])
+    async def _make_room(self, namespace: str, nbytes: int) -> None:
+        """Lets the oldest runs that have ended go, if there are too many for another one of so many bytes. Raises LimitError if all go on."""
+        ended = (run for run in self.listed(namespace) if run.machine.over or run.broken)
+        oldest = sorted(ended, key=lambda run: run.book.made.created, reverse=True)
+        while (excess := self._excess(namespace, nbytes)) is not None:
+            if not oldest:
+                raise excess
+            await to_its_end(self._remove(oldest.pop()))
+
+    def _excess(self, namespace: str, nbytes: int) -> LimitError | None:
+        """What is against one more run of so many bytes."""
+        settings, there, held = self._settings, len(self.listed(namespace)), sum(run.book.nbytes for run in self._runs.values())
+        if there >= settings.max_runs:
+            said = f"there are {there} runs that go on; max_runs is {settings.max_runs}: stop some of them"
+            return LimitError(said, limit="max_runs", value=there + 1, allowed=settings.max_runs)
+        most = settings.max_run_bytes
+        if held + nbytes > most:
+            said = f"this run takes {nbytes:,} bytes beside {held:,} of those that are here; max_run_bytes is {most:,}: stop and forget some of them"
+            return LimitError(said, limit="max_run_bytes", value=held + nbytes, allowed=most)
+        return None
 
     async def _tick(self) -> None:
         while True:
@@ -160,7 +181,7 @@ class Runs:
             if self.journal.full:
                 try:
                     await self.journal.compact(self._snapshot)
-                except (NoRoomError, OSError) as error:
+                except (NoRoomError, BrokenRunError, OSError) as error:
                     log.warning("the journal of runs can't be shortened: %s", error)
                     await asyncio.sleep(self._settings.retry_seconds)
 

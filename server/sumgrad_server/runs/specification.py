@@ -31,6 +31,7 @@ def checked(specification: wire.RunSpecification, settings: Settings) -> wire.Ru
     """A specification that can be followed, with its defaults filled in. Raises InputError, LimitError."""
     found = wire.RunSpecification()
     found.CopyFrom(specification)
+    found.DiscardUnknownFields()  # it is kept, and sent back to whoever asks
     found.members = found.members or 1
     found.min_members = found.min_members or 1
     found.lease_seconds = found.lease_seconds or LEASE_SECONDS

@@ -56,7 +56,7 @@ class StepMethod:
         if first is None or not first.HasField("attach"):
             raise InputError("a stream of steps begins with Attach", field="attach")
         run = self._runs.find(call.principal.namespace, first.attach.run)
-        return run, run.attach(first.attach.number, first.attach.session)
+        return run, await run.attach(first.attach.number, first.attach.session)
 
 
 class _Member:
