@@ -42,6 +42,7 @@ class Cluster:
         self._askers: Counter[str] = Counter()
         self._draining = self._aborted = False
         self.totals = Totals()
+        self._said = ""  # of what is wrong with the connection
         self.tasks = 0  # that the scheduler has
         self.ready, self.broken, self.stopped = asyncio.Event(), asyncio.Event(), asyncio.Event()
 
@@ -134,7 +135,7 @@ class Cluster:
 
     async def _ask(self, client: Client) -> None:
         """Asks the scheduler for its workers: what an asynchronous client knows by itself does not have them."""
-        with contextlib.suppress(OSError, TimeoutError):
+        with contextlib.suppress(OSError, TimeoutError):  # the connection will be made again
             identity = await asyncio.wait_for(client.scheduler.identity(n_workers=-1), CONNECT_SECONDS)
             self._workers = identity["workers"]
 
@@ -142,48 +143,72 @@ class Cluster:
         """Connects, and again whenever the connection is lost for good."""
         try:
             while True:
-                async with self._connection() as client:
-                    while client.status in ("running", "connecting"):
-                        if client.status == "running":
-                            self._connected.set()
-                            await self._ask(client)
-                        await asyncio.sleep(LOOK_SECONDS if not self._workers else ASK_SECONDS)
-                log.warning("the connection to the scheduler %s is lost", self._settings.executor)
+                try:
+                    await self._connected_once()
+                except Exception as error:  # noqa: BLE001 - whatever has answered: a scheduler may come in its place
+                    self._complain(error)
+                    await asyncio.sleep(ASK_SECONDS)
         finally:
             self._connected.clear()
             self.stopped.set()
 
+    async def _connected_once(self) -> None:
+        """Waits for the scheduler, and ends when the connection is lost. Raises what comes of an answer that is no scheduler's."""
+        async with self._connection() as client:
+            while client.status in ("running", "connecting"):
+                if client.status == "running":
+                    self._connected.set()
+                    await self._ask(client)
+                await asyncio.sleep(LOOK_SECONDS if not self._workers else ASK_SECONDS)
+        log.warning("the connection to the scheduler %s is lost", self._settings.executor)
+
     @asynccontextmanager
     async def _connection(self) -> AsyncIterator[Client]:
         client = self._client = await self._found()
-        await self._ask(client)
-        log.info("connected to the scheduler %s, which has %d workers", self._settings.executor, len(self._workers))
-        self._connected.set()
         try:
+            await self._ask(client)
+            log.info("connected to the scheduler %s, which has %d workers", self._settings.executor, len(self._workers))
+            self._said = ""
+            self._connected.set()
             yield client
         finally:
             self._connected.clear()
             self._client, self._workers = None, {}
-            with contextlib.suppress(Exception):
-                await client.close(timeout=1)
+            await _closed(client)
 
     async def _found(self) -> Client:
-        said = ""
         while True:
+            client = Client(
+                self._settings.executor,
+                asynchronous=True,
+                security=self._security,
+                timeout=CONNECT_SECONDS,
+                set_as_default=False,
+                name="sumgrad",
+            )
             try:
-                return await Client(
-                    self._settings.executor,
-                    asynchronous=True,
-                    security=self._security,
-                    timeout=CONNECT_SECONDS,
-                    set_as_default=False,
-                    name="sumgrad",
-                )
+                return await client
             except (OSError, TimeoutError) as error:
-                if str(error) != said:
-                    said = str(error)
-                    log.warning("no connection to the scheduler %s: %s; trying again", self._settings.executor, error)
+                self._complain(error)
+                await _closed(client)
                 await asyncio.sleep(LOOK_SECONDS)
+            except BaseException:
+                await _closed(client)
+                raise
+
+    def _complain(self, error: Exception) -> None:
+        """Says once that there is no connection, and why."""
+        said = (
+            str(error) if isinstance(error, OSError | TimeoutError) else f"what answers there is no scheduler that can be used: {error!r}"
+        )
+        if said != self._said:
+            self._said = said
+            log.warning("no connection to the scheduler %s: %s; trying again", self._settings.executor, said)
+
+
+async def _closed(client: Client) -> None:
+    with contextlib.suppress(Exception):
+        await client.close(timeout=1)
 
 
 def _memory(state: dict[str, Any]) -> int:

@@ -7,14 +7,16 @@ of a lost worker again; what was lost with a worker or a scheduler beyond that i
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Mapping, Sequence
-from contextlib import asynccontextmanager
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from distributed import Client, Future
+from distributed.comm import CommClosedError
 from distributed.scheduler import KilledWorker
 from sumgrad_engine.blocks import BLOCK
 from sumgrad_engine.errors import SumgradError
@@ -50,6 +52,8 @@ from .connection import Cluster
 from .placement import PIECE_BLOCKS, PIECE_ROWS, Placement, mapped, pieces_of, read_piece
 from .work import GraphBytes, Outputs, Row
 
+log = logging.getLogger(__name__)
+
 Submit: TypeAlias = Callable[[Client], Awaitable[Future]]
 
 GRAIN = Grain(least_seconds=0.05, most_seconds=0.5, most_blocks=PIECE_BLOCKS)
@@ -62,6 +66,8 @@ TRIES_PAUSE = 0.05
 MAX_LOSSES = 6
 """How often a shard may lose what it depends on, with the workers that held it, before its request fails."""
 KEPT_GRAPHS = 256
+TRANSIENT = (CommClosedError, TimeoutError, asyncio.CancelledError)
+"""What a task can't be submitted for while the connection is being lost, or while there are no workers."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,15 +103,15 @@ class DaskExecutor:
     async def penalty(self, graph: StoredGraph, parameters: Mapping[str, Array], options: Options, asker: Asker) -> Vector:
         """See Executor."""
         check_parameters(graph.signature.leaves, parameters)
-        given = Given(self._bytes_of(graph.shared), _own(parameters))
 
         async def submit(client: Client) -> Future:
             shared, values = await self._shared(client, given)
             return client.submit(work.penalty, shared, options, values, pure=False)
 
         async with self._cluster.admitted(asker):
-            found: Vector = await self._answered(given.graph.id, submit, self._lost_keys(given))
-            return found
+            with self._given(graph.shared, parameters) as given:
+                found: Vector = await self._answered(given.graph.id, submit, [given.graph, given])
+                return found
 
     async def gradient(self, graph: StoredGraph, call: GradientCall) -> Sum:
         """See Executor."""
@@ -160,18 +166,18 @@ class DaskExecutor:
         """The answers of all shards of a call, in order."""
         size = self._paces.shard_blocks(key, samples, self._cluster.size, graph.signature, call.options.debug, row_bytes)
         rows = size * BLOCK
-        given = Given(self._bytes_of(graph.shared), _own(call.parameters))
         async with self._cluster.admitted(call.asker):
             source = await self._source(graph.signature, call)
             starts = range(0, samples, rows)
-            try:
-                async with asyncio.TaskGroup() as group:
-                    tasks = [
-                        group.create_task(self._shard(given, source, task, number, start, min(rows, samples - start)))
-                        for number, start in enumerate(starts)
-                    ]
-            except* SumgradError as errors:
-                raise _first(errors) from None
+            with self._given(graph.shared, call.parameters) as given:
+                try:
+                    async with asyncio.TaskGroup() as group:
+                        tasks = [
+                            group.create_task(self._shard(given, source, task, number, start, min(rows, samples - start)))
+                            for number, start in enumerate(starts)
+                        ]
+                except* SumgradError as errors:
+                    raise _first(errors) from None
             return [done.result() for done in tasks]
 
     async def _shard(self, given: Given, source: Source, task: Callable[..., Future], number: int, start: int, count: int) -> Any:
@@ -181,21 +187,21 @@ class DaskExecutor:
             return task(client, shared, values, pieces, first, count, number)
 
         async with self._room:
-            return await self._answered(given.graph.id, submit, [*self._lost_keys(given), *source.keys(start, count)])
+            return await self._answered(given.graph.id, submit, [given.graph, given, *source.keys(start, count)])
 
     async def _alone(self, graph: SharedGraph, function: Callable[[GraphBytes], Any]) -> Any:
-        given = Given(self._bytes_of(graph), {})
-
         async def submit(client: Client) -> Future:
             shared, _ = await self._shared(client, given)
             return client.submit(function, shared, pure=False)
 
-        return await self._answered(given.graph.id, submit, self._lost_keys(given))
+        with self._given(graph, {}) as given:
+            return await self._answered(given.graph.id, submit, [given.graph])
 
     async def _answered(self, graph_id: str, submit: Submit, held: Sequence[Hashable]) -> Any:
         """A task's answer. What its connection or what it depends on was lost for is sent again; what the task itself raised is raised.
 
         A task that has lost what it depends on again and again, while the scheduler was there, may well be what kills the workers: it is given up.
+        So is one that can't even be submitted, unless that is for want of workers.
         """
         losses = 0
         while True:
@@ -208,30 +214,39 @@ class DaskExecutor:
             except (Exception, asyncio.CancelledError) as error:
                 if (task := asyncio.current_task()) is not None and task.cancelling():
                     raise
-                if future is not None and future.status == "error" and not isinstance(error, OSError):
+                failed = future is not None and future.status == "error"
+                if isinstance(error, SumgradError) or (failed and not isinstance(error, OSError)):
                     raise _translated(error, graph_id, self._settings) from None
-                losses += future is not None and client.status == "running"
+                losses += client.status == "running" and (future is not None or not isinstance(error, TRANSIENT))
                 if losses == MAX_LOSSES:
-                    raise _deadly(losses, graph_id) from None
+                    raise _given_up_for(error, losses, graph_id, failed=failed, submitted=future is not None) from None
                 for key in held:
-                    self._placement.doubt(key)
+                    self._placement.forget(key)
                 await asyncio.sleep(TRIES_PAUSE)
             finally:
                 if future is not None and not future.done():
-                    await _given_up(future)
+                    await _let_go(future)
 
     async def _shared(self, client: Client, given: Given) -> tuple[Any, Any]:
         """The graph and the parameters, or where they are held."""
         graph, parameters = given.graph, given.parameters
-        nbytes = len(graph.graph) + len(graph.sources)
-        shared = graph if nbytes <= SMALL_BYTES else await self._placement.get(client, graph, nbytes, lambda: graph, everywhere=True)
-        nbytes = sum(array.nbytes for array in parameters.values())
-        if nbytes <= SMALL_BYTES:
-            return shared, parameters
-        return shared, await self._placement.get(client, id(given), nbytes, lambda: parameters, everywhere=True)
+        shared = await self._everywhere(client, graph, graph, len(graph.graph) + len(graph.sources))
+        return shared, await self._everywhere(client, given, parameters, sum(array.nbytes for array in parameters.values()))
 
-    def _lost_keys(self, given: Given) -> list[Hashable]:
-        return [given.graph, id(given)]
+    async def _everywhere(self, client: Client, key: Hashable, value: object, nbytes: int) -> Any:
+        """Something for all workers: itself if it is small, otherwise where it is held."""
+        if nbytes <= SMALL_BYTES:
+            return value
+        return await self._placement.get(client, key, nbytes * self._cluster.size, lambda: value, everywhere=True)
+
+    @contextmanager
+    def _given(self, graph: SharedGraph, parameters: Mapping[str, Array]) -> Iterator[Given]:
+        """What all shards of a request share, for as long as it goes on."""
+        given = Given(self._bytes_of(graph), parameters)
+        try:
+            yield given
+        finally:
+            self._placement.forget(given)
 
     def _bytes_of(self, graph: SharedGraph) -> GraphBytes:
         def read() -> GraphBytes:
@@ -307,11 +322,6 @@ class Held:
         return [(*self._key, number) for number in pieces_of(self._first + start, count)]
 
 
-def _own(parameters: Mapping[str, Array]) -> dict[str, Array]:
-    """Copies: a run's own parameters change with its next step."""
-    return {name: np.array(values) for name, values in parameters.items()}
-
-
 def _first(errors: BaseExceptionGroup[SumgradError]) -> SumgradError:
     found = errors.exceptions[0]
     return _first(found) if isinstance(found, BaseExceptionGroup) else found
@@ -325,11 +335,22 @@ def _translated(error: BaseException, graph_id: str, settings: Settings) -> Base
     return error
 
 
+def _given_up_for(error: BaseException, losses: int, graph_id: str, *, failed: bool, submitted: bool) -> BaseException:
+    """What is said of a shard that was tried so often, the last time with this error."""
+    if not submitted:
+        log.error("a part of graph %s could not be sent to the cluster, %d times", graph_id, losses, exc_info=error)
+        return error
+    if failed:
+        said = f"{losses} tries of the same part of graph {graph_id} have failed on workers of the cluster, the last one with {error!r}"
+        return WorkersLostError(said, graph_id=graph_id)
+    return _deadly(losses, graph_id)
+
+
 def _deadly(deaths: int, graph_id: str) -> WorkersLostError:
     return WorkersLostError(f"{deaths} workers died, each computing the same part of graph {graph_id}", graph_id=graph_id)
 
 
-async def _given_up(future: Future) -> None:
+async def _let_go(future: Future) -> None:
     """Tells the cluster that nobody wants the answer any more."""
     try:
         await asyncio.shield(future.cancel())

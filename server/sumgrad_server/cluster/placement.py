@@ -41,37 +41,34 @@ class Placed:
 
 
 class Placement:
-    """At most so many bytes; what was used least recently goes first."""
+    """At most so many bytes; what was used least recently goes first. A key is what it stands for, or lives as long as what it stands for."""
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._placed: OrderedDict[Hashable, Placed] = OrderedDict()
-        self._nbytes = 0
+        self.nbytes = 0
 
     async def get(self, client: Client, key: Hashable, nbytes: int, make: Callable[[], Any], *, everywhere: bool = False) -> Future:
-        """Where something is held that `make` (which may block) makes: on one worker, or everywhere."""
+        """Where something is held that `make` (which may block) makes: on one worker, or everywhere. `nbytes` are those of all workers together."""
         found = self._placed.get(key)
         if found is None or found.is_lost(client):
-            self._forget(key)
+            self.forget(key)
             sending = asyncio.create_task(_sent(client, make, everywhere=everywhere))
             found = self._placed[key] = Placed(client, nbytes, sending)
-            self._nbytes += nbytes
+            self.nbytes += nbytes
             self._make_room(key)
         self._placed.move_to_end(key)
         return await asyncio.shield(found.future)
 
-    def doubt(self, key: Hashable) -> None:
-        """Something that was asked of what is held here has failed: it is sent again, the next time."""
-        self._forget(key)
-
-    def _forget(self, key: Hashable) -> None:
+    def forget(self, key: Hashable) -> None:
+        """Lets go of something: workers drop it, and it is sent again if it is wanted again."""
         found = self._placed.pop(key, None)
         if found is not None:
-            self._nbytes -= found.nbytes
+            self.nbytes -= found.nbytes
 
     def _make_room(self, newest: Hashable) -> None:
-        while self._nbytes > self._max_bytes and next(iter(self._placed)) != newest:
-            self._forget(next(iter(self._placed)))
+        while self.nbytes > self._max_bytes and next(iter(self._placed)) != newest:
+            self.forget(next(iter(self._placed)))
 
 
 async def _sent(client: Client, make: Callable[[], Any], *, everywhere: bool) -> Future:
