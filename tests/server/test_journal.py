@@ -115,7 +115,8 @@ def only(folder: Path, pattern: str = "journal-*") -> Path:
 
 def ends(path: Path) -> list[int]:
     """Where the frames of a file end."""
-    return [end for end, _ in frames.entries(memoryview(path.read_bytes()), len(frames.HEADER))]
+    data = memoryview(path.read_bytes())
+    return [end for end, _ in frames.entries(data, frames.mark_of(data) or b"")]
 
 
 def changed(folder: Path, path: Path, data: bytes, name: str = "changed") -> Path:
@@ -289,8 +290,8 @@ def test_a_changed_byte_before_the_last_frame_is_damage(tmp_path: Path) -> None:
         with pytest.raises(StateError, match="restore the state directory") as refused:
             found(copy)
         assert str(copy / path.name) in str(refused.value)
-        if place >= len(frames.HEADER):
-            offset = max(end for end in (len(frames.HEADER), *stops) if end <= place)
+        if place >= frames.HEADER_BYTES:
+            offset = max(end for end in (frames.HEADER_BYTES, *stops) if end <= place)
             assert f"byte {offset:,}:" in str(refused.value)
 
 
@@ -299,7 +300,7 @@ def test_zeros_that_a_frame_follows_are_damage(tmp_path: Path) -> None:
     folder = tmp_path / "runs"
     filled(folder, "one", "two", "three")
     path = only(folder)
-    data, stops = path.read_bytes(), [0, len(frames.HEADER), *ends(path)]
+    data, stops = path.read_bytes(), [0, frames.HEADER_BYTES, *ends(path)]
     for start, stop in itertools.pairwise(stops[:-1]):
         with pytest.raises(StateError, match="damaged"):
             found(changed(folder, path, data[:start] + bytes(stop - start) + data[stop:]))
@@ -317,13 +318,44 @@ def test_the_end_of_an_older_segment_is_no_torn_frame(tmp_path: Path) -> None:
             found(changed(folder, path, wrong))
 
 
+def test_what_looks_like_a_frame_is_data(tmp_path: Path) -> None:
+    """Members choose the numbers that are written: frames among them, of this format and of other files, make no torn end a damaged file."""
+    other, folder = tmp_path / "other", tmp_path / "runs"
+    filled(other, "one", "two")
+    theirs = only(other).read_bytes()
+    made = b"".join(bytes(part) for part in frames.frame([frames.record("r", 7, [b"evil"])]))
+    marks = (bytes(frames.MARK_BYTES), frames.new_mark(), frames.mark_of(memoryview(theirs)) or b"")
+    evil = b"".join([theirs, *(mark + made for mark in marks)])
+
+    async def fill(book: Book) -> None:
+        await book.append("r", "one")
+        await book.journal.append("r", 1, [evil, bytes(1000)])
+
+    with_book(folder, fill)
+    path = only(folder)
+    data = path.read_bytes()
+    for stop in range(ends(path)[-2], len(data), 50):
+        assert found(changed(folder, path, data[:stop])) == {"r": ["one"]}
+
+
+def test_a_file_that_has_lost_its_beginning_is_damage(tmp_path: Path) -> None:
+    """Zeros where the header was, and the first frame with it, are no new file if there is more."""
+    folder = tmp_path / "runs"
+    filled(folder, "one", "two")
+    path = only(folder)
+    data, stops = path.read_bytes(), ends(path)
+    for stop in (frames.HEADER_BYTES, stops[0], stops[1]):
+        with pytest.raises(StateError, match="damaged at byte 0"):
+            found(changed(folder, path, bytes(stop) + data[stop:]))
+
+
 def test_another_version_is_refused(tmp_path: Path) -> None:
     """A journal of a later version is not read as one of this version."""
     folder = tmp_path / "runs"
     filled(folder, "one")
     path = only(folder)
     with pytest.raises(StateError, match="use the sumgrad that wrote it"):
-        found(changed(folder, path, frames.HEADER[:8] + (2).to_bytes(4, "little") + path.read_bytes()[12:]))
+        found(changed(folder, path, frames.KIND[:8] + (2).to_bytes(4, "little") + path.read_bytes()[12:]))
 
 
 def compacted(folder: Path) -> None:
@@ -586,6 +618,30 @@ def test_after_a_failed_wait_for_the_disk_the_file_is_left(tmp_path: Path, monke
     with_book(tmp_path, run)
     assert found(tmp_path) == {"r": ["one", "two"]}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["journal-00000001", "journal-00000002"]
+
+
+def test_a_segment_that_cannot_be_deleted_is_not_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One without records is let go by each compaction: if that fails, what is appended goes to another one, and nothing is in the way of a start."""
+    unlink = Failing(os.unlink, errno.EIO)
+
+    def delete(path: Path, missing_ok: bool = False) -> None:
+        with contextlib.suppress(*([FileNotFoundError] if missing_ok else [])):
+            unlink(path)
+
+    monkeypatch.setattr(Path, "unlink", delete)
+
+    async def run(book: Book) -> None:
+        await book.append("r", "one")
+        await book.compact()
+        unlink.fails = True
+        with pytest.raises(OSError, match="Input/output error"):
+            await book.compact()
+        await book.append("r", "two")
+        unlink.fails = False
+        await book.append("r", "three")
+
+    with_book(tmp_path, run)
+    assert found(tmp_path) == {"r": ["one", "two", "three"]}
 
 
 def test_a_compaction_that_fails_has_done_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

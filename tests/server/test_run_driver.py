@@ -363,3 +363,30 @@ def test_runs_have_so_many_bytes_together() -> None:
         await runs.close()
 
     asyncio.run(work())
+
+
+def test_a_ledger_comes_back_from_a_snapshot() -> None:
+    """Lines of members that come and go, to the last number; that of many members takes little more than their counts."""
+    many = 1000
+    book = Book.new(Made("id", NAMESPACE, "run", specification(), LAYOUT, 0), np.zeros(2), 5 * many)
+    for number in range(many):
+        book.apply(Joined(number, f"member {number}", "session"))
+    random = np.random.default_rng(0)
+    teams = [tuple(range(many)), (7,), (0, 3, 999), tuple(range(many))]
+    for step in range(many):
+        members = teams[step * len(teams) // many]
+        samples = tuple(random.integers(0, 1 << 33 if step == 3 else 200, len(members)).tolist())
+        book.apply(Stepped(step, step % 3, members, samples, 0.5 * step, (0,), random.normal(size=3)))
+    data = b"".join(book.snapshot())
+    again = Book.restored(data, 5 * many)
+    for mine, theirs in zip(book.ledger, again.ledger, strict=True):
+        assert (mine.step, mine.attempt, mine.seconds, mine.sums.tobytes()) == (
+            theirs.step,
+            theirs.attempt,
+            theirs.seconds,
+            theirs.sums.tobytes(),
+        )
+        assert mine.members.tolist() == theirs.members.tolist() == list(teams[mine.step * len(teams) // many])
+        assert mine.samples.tolist() == theirs.samples.tolist()
+    assert again.tallies == book.tallies
+    assert len(data) < 8 * many * many

@@ -7,7 +7,7 @@ that was interrupted.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,6 +26,10 @@ from .specification import optimizer_of, rules_of
 
 OVERHEAD_BYTES = 4096
 """Of a run without parameters."""
+LINE_BYTES, COUNT_BYTES = 64, 16
+"""Of a line of the ledger, and of each member in it, at most."""
+LINES = "line."
+"""What the names of a snapshot's arrays begin with that hold the ledger."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,12 +64,15 @@ class Tally:
 
 @dataclass(frozen=True, eq=False)
 class Line:
-    """The ledger's line of one committed step. `sums` are its value and metrics."""
+    """The ledger's line of one committed step.
+
+    `members` and `samples`, of one length, are in as few bytes as their numbers take; `sums` are its value and metrics.
+    """
 
     step: int
     attempt: int
-    members: tuple[int, ...]
-    samples: tuple[int, ...]
+    members: Array
+    samples: Array
     seconds: float
     sums: Vector
 
@@ -170,11 +177,9 @@ class Book:
 
     def _line(self, record: Stepped, sums: Vector) -> Line:
         """Who is the same in each step is kept once."""
-        members, samples = record.members, record.samples
-        if self.ledger:
-            last = self.ledger[-1]
-            members = last.members if last.members == members else members
-            samples = last.samples if last.samples == samples else samples
+        members, samples = counts(record.members), counts(record.samples)
+        if self.ledger and np.array_equal(self.ledger[-1].members, members):
+            members = self.ledger[-1].members
         return Line(record.step, record.attempt, members, samples, record.seconds, sums)
 
     def _count(self, members: Sequence[int], samples: Sequence[int]) -> None:
@@ -183,10 +188,14 @@ class Book:
             self.tallies[number].samples += count
             self.samples += count
 
+    @property
+    def ledger_bytes(self) -> int:
+        """What the ledger may take on the wire, or in a snapshot."""
+        return len(self.ledger) * (LINE_BYTES + COUNT_BYTES * len(self.names))
+
     def snapshot(self) -> Parts:
         """All of it as bytes."""
         made = self.made
-        lines = list(self.ledger)
         header = {
             "id": made.id,
             "namespace": made.namespace,
@@ -198,13 +207,11 @@ class Book:
             "now": [self.state, self.step, self.attempt, self.members, self.samples],
             "members": [(name, tally.steps, tally.samples) for name, tally in zip(self.names, self.tallies, strict=True)],
             "sessions": list(self.sessions.items()),
-            "lines": [(line.step, line.attempt, line.members, line.samples, line.seconds) for line in lines],
         }
         arrays: dict[str, Array] = {"vector": self.vector}
         if self.gradient is not None:
             arrays["gradient"] = self.gradient
-        if lines:
-            arrays["sums"] = np.concatenate([line.sums for line in lines])
+        arrays |= {f"{LINES}{name}": array for name, array in _packed(list(self.ledger)).items()}
         if self.optimizer is not None:
             arrays |= {f"optimizer.{name}": array for name, array in self.optimizer.state().items()}
         return records.pack(header, arrays)
@@ -230,14 +237,56 @@ def _restored(header: Mapping[str, Any], arrays: Mapping[str, Array], kept: int)
     book.tallies = [Tally(steps, samples) for _, steps, samples in header["members"]]
     book.sessions = dict(header["sessions"])
     book.gradient = arrays.get("gradient")
-    width = layout.width - len(book.vector)
-    for position, (step, attempt, numbers, samples, seconds) in enumerate(header["lines"]):
-        sums = arrays["sums"][position * width : (position + 1) * width]
-        book.ledger.append(Line(step, attempt, tuple(numbers), tuple(samples), seconds, sums))
+    book.ledger.extend(_unpacked({name.removeprefix(LINES): array for name, array in arrays.items() if name.startswith(LINES)}))
     if book.optimizer is not None:
         prefix = "optimizer."
         book.optimizer.restore({name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)})
     return book
+
+
+def _packed(lines: Sequence[Line]) -> dict[str, Array]:
+    """Lines as arrays. Members that are the same in lines that follow one another are there once."""
+    if not lines:
+        return {}
+    teams = [line.members for line in lines[:1]]
+    of = []
+    for line in lines:
+        if line.members is not teams[-1]:
+            teams.append(line.members)
+        of.append(len(teams) - 1)
+    return {
+        "step": np.array([line.step for line in lines], np.int64),
+        "attempt": np.array([line.attempt for line in lines], np.int64),
+        "seconds": np.array([line.seconds for line in lines]),
+        "sums": np.stack([line.sums for line in lines]),
+        "samples": np.concatenate([line.samples for line in lines]),
+        "team": np.array(of, np.int64),
+        "members": np.concatenate(teams),
+        "sizes": np.array([len(team) for team in teams], np.int64),
+    }
+
+
+def _unpacked(arrays: Mapping[str, Array]) -> Iterator[Line]:
+    """The lines in these arrays."""
+    if not arrays:
+        return
+    teams = np.split(arrays["members"], np.cumsum(arrays["sizes"])[:-1])
+    samples = np.split(arrays["samples"], np.cumsum(arrays["sizes"][arrays["team"]])[:-1])
+    columns = (
+        arrays["step"].tolist(),
+        arrays["attempt"].tolist(),
+        arrays["team"].tolist(),
+        samples,
+        arrays["seconds"].tolist(),
+        arrays["sums"],
+    )
+    for step, attempt, team, counted, seconds, sums in zip(*columns, strict=True):
+        yield Line(step, attempt, teams[team], counted, seconds, sums)
+
+
+def counts(numbers: Sequence[int]) -> Array:
+    """Counts in as few bytes each as the largest takes."""
+    return np.array(numbers, np.min_scalar_type(max(numbers, default=0)))
 
 
 def _entries(listed: Sequence[tuple[str, Sequence[int]]]) -> tuple[tuple[str, Shape], ...]:

@@ -62,9 +62,9 @@ def line(of: Line, layout: Layout) -> wire.StepRecord:
         attempt=of.attempt,
         value=of.sums[0],
         metrics=codec.encode_arrays(split(of.sums[1:], layout.metrics)) if layout.metrics else (),
-        sample_count=sum(of.samples),
-        members=of.members,
-        member_samples=of.samples,
+        sample_count=sum(samples := of.samples.tolist()),
+        members=of.members.tolist(),
+        member_samples=samples,
         committed=of.seconds,
     )
 

@@ -15,6 +15,7 @@ from .. import codec, rpc
 from ..dataset_codec import require_name
 from ..rpc import Call, Host, RpcHandler
 from ..settings import Settings
+from ..threads import unblocking
 from . import messages
 from .contributions import FindGraph, Grant
 from .run import Run
@@ -80,7 +81,7 @@ class RunMethods:
                 request_id=request.request_id,
                 run=_description(run),
                 parameters=messages.parameters(run.book) if request.parameters else (),
-                ledger=messages.lines(run.book, request.ledger_from) if request.HasField("ledger_from") else (),
+                ledger=await _lines(run, request.ledger_from) if request.HasField("ledger_from") else (),
             )
 
     async def list_runs(self, call: Call, request: wire.ListRunsRequest) -> wire.ListRunsResponse:
@@ -97,7 +98,7 @@ class RunMethods:
             while True:
                 news.clear()
                 async with run.writing:
-                    described, steps = _description(run), messages.lines(run.book, step)
+                    described, steps = _description(run), await _lines(run, step)
                 for part in _parts(steps):
                     await call.send(wire.RunProgress(request_id=request.request_id, run=described, steps=part))
                 if described.state in (wire.RUN_STATE_FINISHED, wire.RUN_STATE_STOPPED):
@@ -128,6 +129,11 @@ async def _described(run: Run) -> wire.Run:
     """A run as it is on the disk."""
     async with run.writing:
         return _description(run)
+
+
+async def _lines(run: Run, first: int) -> list[wire.StepRecord]:
+    """Lines of a ledger that nobody writes to."""
+    return await unblocking(run.book.ledger_bytes, messages.lines, run.book, first)
 
 
 def _parts(steps: Sequence[wire.StepRecord]) -> list[Sequence[wire.StepRecord]]:

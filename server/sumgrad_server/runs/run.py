@@ -233,7 +233,8 @@ class Run:
         async with self.writing:
             if self.broken:
                 raise self._broken()
-            return Snapshot(self.index, await unblocking(8 * len(self.book.vector), lambda: b"".join(self.book.snapshot())))
+            nbytes = self.book.nbytes + self.book.ledger_bytes
+            return Snapshot(self.index, await unblocking(nbytes, lambda: b"".join(self.book.snapshot())))
 
     def require_open(self) -> None:
         """Raises what the run was closed with, if it was."""

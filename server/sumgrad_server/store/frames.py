@@ -1,26 +1,28 @@
 """Frames: what is written to the disk at once, with a checksum, so that what was not written whole is known.
 
     file     = header, frame, frame, ...; zeros behind them where a server writes
-    header   = "SUMGRADJ", version (4 bytes)
-    frame    = "SGF1", length of the payload (8 bytes), CRC-32 of the payload (4 bytes), payload
+    header   = "SUMGRADJ", version (4 bytes), the file's mark (16 random bytes), CRC-32 of the mark (4 bytes)
+    frame    = the file's mark, length of the payload (8 bytes), CRC-32 of the payload (4 bytes), payload
     payload  = record, record, ...
     record   = length of the run's id (2 bytes), length of the data (8 bytes), index (8 bytes), the run's id, data
 
-Numbers are little-endian. CRC-32 tells a frame that was written in part from a whole one, at a tenth of a cryptographic hash's time, which would be in the
+Numbers are little-endian. Nobody outside knows a file's mark: so whatever numbers members send, what looks like a frame is one. CRC-32 tells a frame that was written in part from a whole one, at a tenth of a cryptographic hash's time, which would be in the
 way of every step; it is no protection from people who change files, and those who may write to the state directory need none.
 """
 
 from __future__ import annotations
 
+import secrets
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
-HEADER = b"SUMGRADJ" + (1).to_bytes(4, "little")
-MAGIC = b"SGF1"
-_FRAME = struct.Struct("<4sQI")
+KIND = b"SUMGRADJ" + (1).to_bytes(4, "little")
+MARK_BYTES = 16
+HEADER_BYTES = len(KIND) + MARK_BYTES + 4
+_FRAME = struct.Struct("<QI")
 _RECORD = struct.Struct("<HQQ")
 
 Parts: TypeAlias = Sequence[bytes | memoryview]
@@ -43,6 +45,23 @@ class BadFrameError(ValueError):
         self.offset = offset
 
 
+def new_mark() -> bytes:
+    """That of a new file."""
+    return secrets.token_bytes(MARK_BYTES)
+
+
+def header(mark: bytes) -> bytes:
+    """What a file begins with."""
+    return KIND + mark + zlib.crc32(mark).to_bytes(4, "little")
+
+
+def mark_of(data: memoryview) -> bytes | None:
+    """The mark of a file with these bytes; None if it does not begin with a header."""
+    head = bytes(data[:HEADER_BYTES])
+    mark = head[len(KIND) : len(KIND) + MARK_BYTES]
+    return mark if head == header(mark) else None
+
+
 def record(run: str, index: int, parts: Parts) -> list[bytes | memoryview]:
     """A record, in parts."""
     name = run.encode()
@@ -50,41 +69,50 @@ def record(run: str, index: int, parts: Parts) -> list[bytes | memoryview]:
 
 
 def frame(records: Sequence[Parts]) -> list[bytes | memoryview]:
-    """A frame of records, in parts."""
+    """A frame of records, in parts, but for the mark that it begins with."""
     parts = [part for record in records for part in record]
     check = 0
     for part in parts:
         check = zlib.crc32(part, check)
-    return [_FRAME.pack(MAGIC, sum(len(part) for part in parts), check), *parts]
+    return [_FRAME.pack(sum(len(part) for part in parts), check), *parts]
 
 
-def entries(data: memoryview, start: int) -> Iterator[tuple[int, list[Entry]]]:
-    """The frames from a byte on, each as where it ends and its records. Raises BadFrameError where there is something else, zeros included."""
+def entries(data: memoryview, mark: bytes) -> Iterator[tuple[int, list[Entry]]]:
+    """The frames behind the header, each as where it ends and its records. Raises BadFrameError where there is something else, zeros included."""
+    start = HEADER_BYTES
     while start < len(data):
-        payload = _payload(data, start)
+        payload = _payload(data, start, mark)
         if payload is None:
             raise BadFrameError(start)
         found = _records(payload, start)
-        start += _FRAME.size + len(payload)
+        start += MARK_BYTES + _FRAME.size + len(payload)
         yield start, found
 
 
-def has_frame_after(data: memoryview, start: int) -> bool:
+def has_frame_after(data: memoryview, start: int, mark: bytes) -> bool:
     """Whether there is a whole frame anywhere behind a byte: then what is there was not the end of the file."""
     text, place = bytes(data[start:]), -1
-    while (place := text.find(MAGIC, place + 1)) >= 0:
-        if _payload(data, start + place) is not None:
+    while (place := text.find(mark, place + 1)) >= 0:
+        if _payload(data, start + place, mark) is not None:
             return True
     return False
 
 
-def _payload(data: memoryview, start: int) -> memoryview | None:
-    if len(data) < start + _FRAME.size:
+def has_frames_without_header(data: memoryview) -> bool:
+    """Whether more was written than the first frame, which goes to the disk with the header: the file has lost its beginning then."""
+    mark = bytes(data[HEADER_BYTES : HEADER_BYTES + MARK_BYTES])
+    if any(mark):
+        return has_frame_after(data, HEADER_BYTES + 1, mark)
+    return any(data[HEADER_BYTES:].tobytes().strip(b"\0"))
+
+
+def _payload(data: memoryview, start: int, mark: bytes) -> memoryview | None:
+    begin = start + MARK_BYTES + _FRAME.size
+    if len(data) < begin or data[start : start + MARK_BYTES] != mark:
         return None
-    magic, length, check = _FRAME.unpack_from(data, start)
-    payload = data[start + _FRAME.size : start + _FRAME.size + length]
-    whole = magic == MAGIC and 0 < length == len(payload) and zlib.crc32(payload) == check
-    return payload if whole else None
+    length, check = _FRAME.unpack_from(data, start + MARK_BYTES)
+    payload = data[begin : begin + length]
+    return payload if 0 < length == len(payload) and zlib.crc32(payload) == check else None
 
 
 def _records(payload: memoryview, offset: int) -> list[Entry]:

@@ -306,11 +306,12 @@ class _Disk:
         if self._segment is None:
             return
         if self._segment.empty:
-            self._segment.discard()
+            discarded, self._segment = self._segment, None  # whatever comes of it, nothing is written there any more
+            discarded.discard()
             self._number -= 1
         else:
             self._segment.finish()
-        self._segment = None
+            self._segment = None
 
     def _begin(self) -> Segment:
         """A new segment."""

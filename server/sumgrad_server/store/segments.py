@@ -30,17 +30,21 @@ class Segment:
         """Begins with this frame. Raises OSError; then it is not there."""
         self._path, self._ahead = path, ahead
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._mark = frames.new_mark()
         self._end = self._room = 0
         self.sound, self.empty = True, True
         try:
-            self.append([frames.HEADER, *first])
+            self._put([frames.header(self._mark), self._mark, *first])
         except OSError:
             self.discard()
             raise
         self.empty = True
 
-    def append(self, parts: Parts) -> int:
+    def append(self, frame: Parts) -> int:
         """Puts a frame on the disk; returns how many bytes it has. Raises OSError; then it is not there, or `sound` is False."""
+        return self._put([self._mark, *frame])
+
+    def _put(self, parts: Parts) -> int:
         nbytes = sum(len(part) for part in parts)
         self.sound = False
         try:
@@ -83,9 +87,15 @@ class Segment:
         os.close(self._fd)
 
     def discard(self) -> None:
-        """Deletes it."""
-        os.close(self._fd)
-        self._path.unlink()
+        """Deletes it, and closes it whatever comes of that. Raises OSError; then it is still there, without records."""
+        try:
+            self._path.unlink()
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._cut()
+            raise
+        finally:
+            os.close(self._fd)
 
 
 def _write(fd: int, parts: Parts, place: int) -> None:
@@ -139,17 +149,21 @@ def damaged(path: Path, offset: int) -> StateError:
 def read(path: Path) -> Content:
     """What a file holds up to where it was written. Raises StateError if more was written than can be read, OSError."""
     data = memoryview(path.read_bytes())
-    head = data[: len(frames.HEADER)]
-    if head != frames.HEADER and len(head) == len(frames.HEADER) and any(head):
-        raise StateError(f"{path} is no journal that this server knows: use the sumgrad that wrote it; or, if it is damaged, {ADVICE}")
+    head, mark = data[: frames.HEADER_BYTES], frames.mark_of(data)
+    if mark is None:
+        if len(head) == frames.HEADER_BYTES and any(head):
+            raise StateError(f"{path} is no journal that this server knows: use the sumgrad that wrote it; or, if it is damaged, {ADVICE}")
+        if frames.has_frames_without_header(data):
+            raise damaged(path, 0)
+        return Content(path, [], 0, len(data))
     found: list[Entry] = []
-    end = len(head) if head == frames.HEADER else 0
+    end = len(head)
     try:
-        for stop, entries in frames.entries(data, end):
+        for stop, entries in frames.entries(data, mark):
             found += entries
             end = stop
     except BadFrameError as error:
-        if frames.has_frame_after(data, error.offset):
+        if frames.has_frame_after(data, error.offset, mark):
             raise damaged(path, error.offset) from error
     return Content(path, found, end, len(data))
 
@@ -175,7 +189,7 @@ def snapshots(folder: Path) -> Iterator[tuple[Path, Entry]]:
         content = read(path)
         content.require_whole()
         if len(content.entries) != 1 or content.entries[0].run != name:
-            raise damaged(path, len(frames.HEADER))
+            raise damaged(path, frames.HEADER_BYTES)
         yield path, content.entries[0]
 
 
