@@ -8,6 +8,7 @@ and Flood, "Fast Splittable Pseudorandom Number Generators", 2014). It is intege
 
 from __future__ import annotations
 
+import operator
 from functools import lru_cache
 
 import numpy as np
@@ -38,6 +39,7 @@ def rows_of(step: int, rank: int, size: int, *, samples: int, batch_size: int | 
     without a batch size, all samples in their own order. The members' parts lie one after the other in it, as equal as they can be. So for any `size`
     the parts of all ranks are the batch, each of its samples once.
     """
+    seed = operator.index(seed)
     if not 0 <= rank < size:
         raise ValueError(f"rank counts from 0 to {size - 1}, not {rank}")
     if batch_size is None:

@@ -65,6 +65,7 @@ def channel_options(max_message_bytes: int) -> list[tuple[str, int | str]]:
         # A host that is cut off, or has stopped, is noticed while calls wait for it; without this, by their deadlines only.
         ("grpc.keepalive_time_ms", KEEPALIVE_MS),
         ("grpc.keepalive_timeout_ms", KEEPALIVE_MS // 2),
+        ("grpc.http2.ping_timeout_ms", KEEPALIVE_MS // 2),  # the one that is looked at while there are calls; a minute otherwise
         # A server that comes back is found soon: gRPC would let up to two minutes pass, and leases run out.
         ("grpc.initial_reconnect_backoff_ms", FIRST_RECONNECT_MS),
         ("grpc.min_reconnect_backoff_ms", CONNECT_MS),
@@ -81,11 +82,16 @@ def error_of(refused: grpc.RpcError) -> ServiceError:
     code, said = refused.code(), refused.details() or ""
     if details is None:
         said = _explained(said)
-        if code is grpc.StatusCode.CANCELLED or (code is grpc.StatusCode.INTERNAL and "from Core" in said):
+        if code is grpc.StatusCode.CANCELLED or any(sign in said for sign in _BROKEN.get(code, ())):
             code = grpc.StatusCode.UNAVAILABLE  # gRPC's words, not the service's: the connection ended while the call was on its way
     return from_status(code.value[0], said, details)
 
 
+_BROKEN = {
+    grpc.StatusCode.INTERNAL: ("from Core", "RST_STREAM"),
+    grpc.StatusCode.UNKNOWN: ("http2 header with status: 502", "http2 header with status: 503", "http2 header with status: 504"),
+}
+"""What gRPC says if the connection breaks, here or between a proxy and the server."""
 _SIGNS = {
     "CERTIFICATE_VERIFY_FAILED": "the server's certificate is not one of an authority that tls trusts: give its authority with tls=sg.TLS(ca=...)",
     "Hostname Verification": "the server's certificate is for another name than the one in the address: use that name, or sg.TLS(server_name=...)",

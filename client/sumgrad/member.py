@@ -20,7 +20,7 @@ from tqdm.auto import tqdm
 
 from . import codec
 from .batches import rows_of, steps_per_epoch
-from .errors import AbortedError, NotFoundError, ResourceExhaustedError, ServiceError, UnavailableError
+from .errors import AbortedError, DeadlineExceededError, NotFoundError, ResourceExhaustedError, ServiceError, UnavailableError
 from .resident import Dataset, RowChoice, chosen_rows, taken_rows, write_rows
 from .runs import Params, RunInfo, StepRecord, flat, read_record, split
 from .seat import Seat
@@ -79,6 +79,31 @@ class Feed:
         return contribution_of(self.data, slice(int(rows[0]), int(rows[-1]) + 1) if self.batch_size is None else rows)
 
 
+@dataclass(frozen=True)
+class Given:
+    """A contribution that is the same whenever it is asked for."""
+
+    message: wire.Contribution
+
+    def __call__(self, turn: wire.Turn, rank: int, size: int) -> wire.Contribution:
+        """For any turn."""
+        return self.message
+
+
+@dataclass(frozen=True)
+class FedAt:
+    """The part of a turn's batch, with the parameters at which it is to be summed."""
+
+    feed: Feed
+    parameters: bytes
+
+    def __call__(self, turn: wire.Turn, rank: int, size: int) -> wire.Contribution:
+        """For a turn."""
+        message = self.feed.contribution(turn, rank, size)
+        message.parameters = self.parameters
+        return message
+
+
 def contribution_of(data: Arrays | Dataset | str, rows: RowChoice | None = None) -> wire.Contribution:
     """Samples as a contribution: arrays are sent along, of a dataset its name and rows."""
     message = wire.Contribution()
@@ -109,6 +134,7 @@ class Member:
         self._service, self._objective, self._feed = service, objective, feed
         self._seat = Seat(service, run, name, timeout)
         self._turn: wire.Turn | None = None
+        self._owed: Make | None = None  # of a call that did not hear whether it has counted
         self._ended: wire.Ended | None = None
 
     @property
@@ -155,11 +181,13 @@ class Member:
 
         Waits for all members. None if the run has ended before the step was made. Raises ServiceError for samples that do not fit; another call may
         bring others. Raises AbortedError if members update the parameters, and the run has gone on without this one: see `last`.
+
+        After DeadlineExceededError, or Ctrl-C, the samples may count all the same. The same call again waits for that step; a call with others sees to it
+        that it is made first, and returns what comes of the next one. So the samples of each call count once.
         """
         if data is None:
-            return self._exchanged(self._fed())
-        message = contribution_of(data, rows)
-        return self._exchanged(lambda turn, rank, size: message)
+            return self._exchanged(self._require_feed().contribution)
+        return self._exchanged(Given(contribution_of(data, rows)))
 
     def step_gradient(
         self,
@@ -180,7 +208,7 @@ class Member:
         message.gradient.value, message.gradient.sample_count = value, count
         message.gradient.gradient = flat(grads, self.info.shapes, "the gradient")
         codec.add_arrays(message.gradient.metrics, {name: np.asarray(values, np.float64) for name, values in (metrics or {}).items()})
-        return self._exchanged(lambda turn, rank, size: message)
+        return self._exchanged(Given(message))
 
     def value_and_grad(
         self, objective: Objective | None, params: Arrays, data: Arrays | Dataset | str | None = None, *, rows: RowChoice | None = None
@@ -194,14 +222,12 @@ class Member:
         if objective is not None and self._service.protocol.encoded(objective).id != self.info.graph_id:
             raise ValueError("this is another objective than the run's")
         at = flat(params, self.info.shapes, "params")
-        make = self._fed() if data is None else _always(contribution_of(data, rows))
-
-        def with_parameters(turn: wire.Turn, rank: int, size: int) -> wire.Contribution:
-            message = make(turn, rank, size)
+        if data is None:
+            found = self._exchanged(FedAt(self._require_feed(), at))
+        else:
+            message = contribution_of(data, rows)
             message.parameters = at
-            return message
-
-        found = self._exchanged(with_parameters)
+            found = self._exchanged(Given(message))
         if found is None:
             raise AbortedError("the run has ended", status="ABORTED")
         return Result(found.value, found.grads, dict(found.metrics), found.count, "unknown")
@@ -242,9 +268,6 @@ class Member:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.close()
 
-    def _fed(self) -> Make:
-        return self._require_feed().contribution
-
     def _require_feed(self) -> Feed:
         if self._feed is None:
             raise ValueError("this member has joined without data: pass samples to each step, or join with data")
@@ -279,40 +302,61 @@ class Member:
         reason = error.details.get("reason")
         if isinstance(error, NotFoundError) and reason == "UNKNOWN_GRAPH" and self._objective is not None:
             self._seat.ask(partial(self._service.protocol.register_again, self._objective))
-        elif isinstance(error, UnavailableError) or (isinstance(error, ResourceExhaustedError) and error.retry_after is not None):
+        elif isinstance(error, UnavailableError):
             time.sleep(BUSY_SECONDS)
+        elif isinstance(error, ResourceExhaustedError) and error.retry_after is not None:
+            time.sleep(max(BUSY_SECONDS, error.retry_after))
         elif reason != "STALE_STEP":
             raise error
 
     def _exchanged(self, make: Make) -> StepResult | None:
+        """One step with this contribution, after the one that another call owes."""
+        if self._owed is not None and self._owed != make:
+            late = self._delivered(self._owed)
+            if late is not None and not self.info.updates:
+                raise AbortedError(
+                    f"step {late.step} was made with what an earlier call has brought, which did not hear of it: "
+                    "begin again with the parameters and the gradient of member.last",
+                    status="ABORTED",
+                )
+        return self._delivered(make)
+
+    def _delivered(self, make: Make) -> StepResult | None:
         """Contributes until a step has counted it, or the run has ended."""
         while (turn := self._awaited()) is not None:
+            request = self._request(make, turn)
             try:
-                self._hear(self._answer(make, turn))
-            except ServiceError:
+                self._hear(self._answer(request, turn))
+            except BaseException as error:
                 self._turn = turn  # the next call may do better
+                refused = isinstance(error, ServiceError) and not isinstance(error, DeadlineExceededError)
+                self._owed = None if refused else make
                 raise
             result = self._counted(turn)
             if result is not None:
+                self._owed = None
                 return result
+        self._owed = None
         return None
 
-    def _answer(self, make: Make, turn: wire.Turn) -> wire.StepResponse:
+    def _request(self, make: Make, turn: wire.Turn) -> wire.StepRequest | None:
+        """What this member contributes to a turn; None if that was another's, before this seat was lost and taken again."""
+        if self.number not in turn.members:
+            return None
+        request = wire.StepRequest(contribution=make(turn, list(turn.members).index(self.number), len(turn.members)))
+        request.contribution.step, request.contribution.attempt = turn.step, turn.attempt
+        return request
+
+    def _answer(self, request: wire.StepRequest | None, turn: wire.Turn) -> wire.StepResponse:
         """What the server says to this member's contribution. What it has said of this turn before that came is passed over."""
         stream = self._seat.attachments
-        self._send(make, turn)
+        self._turn = None
+        if request is not None:
+            self._seat.send(request)
         while True:
             response = self._seat.receive()
             if self._seat.attachments != stream or not _is_of(turn, response):
                 return response
-
-    def _send(self, make: Make, turn: wire.Turn) -> None:
-        self._turn = None
-        if self.number not in turn.members:  # it was another's, before this seat was lost and taken again
-            return
-        message = make(turn, list(turn.members).index(self.number), len(turn.members))
-        message.step, message.attempt = turn.step, turn.attempt
-        self._seat.send(wire.StepRequest(contribution=message))
 
     def _counted(self, turn: wire.Turn) -> StepResult | None:
         """What came of the step of this turn, if the server has told, and has counted this member's part."""
@@ -343,10 +387,6 @@ class Member:
         return StepResult(
             record.step, record.value, record.metrics, record.sample_count, record.samples, split(said.parameters, shapes), grads
         )
-
-
-def _always(message: wire.Contribution) -> Make:
-    return lambda turn, rank, size: message
 
 
 def _is_of(turn: wire.Turn, response: wire.StepResponse) -> bool:

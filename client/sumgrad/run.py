@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 import secrets
 import socket
@@ -10,13 +11,13 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import grpc
-import numpy as np
 from numpy.typing import ArrayLike
 from sumgrad_engine.objective import Objective
 from sumgrad_engine.optim import Optimizer
 from sumgrad_engine.program import Result
 from sumgrad_proto.v1 import service_pb2 as wire
 
+from . import codec
 from .channel import error_of
 from .errors import AbortedError, UnavailableError
 from .member import Feed, Member, StepResult
@@ -68,7 +69,8 @@ class Run:
             try:
                 for message in self._service.open_watch(request):
                     progress = read_progress([message])
-                    from_step = max(from_step, progress.info.step)
+                    if progress.steps:  # a message has some of them, and may be the last that comes over this connection
+                        from_step = progress.steps[-1].step + 1
                     yield progress
             except grpc.RpcError as refused:
                 error = error_of(refused)
@@ -94,14 +96,17 @@ class Run:
         in each step they share one batch of `batch_size` samples (None: all samples), in an order that `seed` decides, whoever they are just then:
         `sumgrad.batches` says who takes what. With `own`, the data is this member's alone: it takes `batch_size` of it in each step.
 
-        `timeout` is how long, in seconds, this member waits for the others and the server (None: for ever). Raises ServiceError.
+        `timeout` is how long, in seconds, this member waits for the others and the server (None: for ever). Raises ServiceError; ValueError, TypeError
+        for data, or an order, that there can't be.
         """
         feed = None
         if data is not None:
-            arrays = data if isinstance(data, Dataset) else {key: np.asarray(values) for key, values in data.items()}
+            arrays = (
+                data if isinstance(data, Dataset) else {str(key): codec.sendable(values, f"data.{key}") for key, values in data.items()}
+            )
             samples = arrays.sample_count if isinstance(arrays, Dataset) else sample_count(arrays)
             checked_counts(1, batch_size)
-            feed = Feed(arrays, samples, batch_size, seed, own)
+            feed = Feed(arrays, samples, batch_size, operator.index(seed), own)
         return Member(self._service, self.name, self._objective, name or default_name(), feed, timeout)
 
     def fitted(
@@ -142,11 +147,18 @@ class _Fitting:
         self._params = self._beginning()
 
     def _beginning(self) -> Params:
-        """The parameters at this member's first step."""
+        """The parameters at this member's first step. Raises ValueError if the optimiser would have had to see the steps before."""
         last = self._member.last
         if self._optimizer is None or last is None:
             return self._member.params
-        return {**self._optimizer.step(last.params, last.grads)}
+        self._optimizer.steps = last.step  # what its learning rate depends on
+        params = {**self._optimizer.step(last.params, last.grads)}
+        if self._optimizer.state().keys() - {"steps"}:
+            raise ValueError(
+                f"the run is at step {last.step + 1}, and this optimiser's next step depends on those before, which this member has not seen: "
+                "take SGD without momentum, or make the run with the optimiser on the server"
+            )
+        return params
 
     def fit(self, epochs: int) -> Fit:
         """So many epochs, or until the run has ended."""

@@ -79,16 +79,16 @@ class RunProtocol(Conversation):
         """The graph of an objective, ready to be sent."""
         return self._encoded.get((objective.graph,), lambda: EncodedGraph.of(objective.graph))
 
-    def register_again(self, objective: Objective) -> Steps[None]:
+    def register_again(self, objective: Objective, *, timeout: float | None = None) -> Steps[None]:
         """Registers a graph that the server has lost."""
         graph = self.encoded(objective)
         self._registered.discard(graph.id)
-        yield from self._register(graph, self._deadline(None))
+        yield from self._register(graph, self._deadline(timeout))
 
-    def join_run(self, run: str, member: str) -> Steps[tuple[RunInfo, int, str]]:
+    def join_run(self, run: str, member: str, *, timeout: float | None = None) -> Steps[tuple[RunInfo, int, str]]:
         """Takes a seat: the run, the member's number, and the session."""
         request = wire.JoinRunRequest(request_id=self._new_request_id(), run=run, member=member)
-        reply = yield from self._send(calls.JOIN_RUN, unary, request, self._deadline(None))
+        reply = yield from self._send(calls.JOIN_RUN, unary, request, self._deadline(timeout))
         return read_run(reply.run), reply.number, reply.session
 
     def runs(self, *, timeout: float | None = None) -> Steps[tuple[RunInfo, ...]]:

@@ -17,8 +17,7 @@ from sumgrad_proto.v1 import service_pb2 as wire
 
 from .calls import Steps
 from .channel import error_of
-from .errors import AbortedError, DeadlineExceededError, ServiceError, UnavailableError
-from .runs import RunInfo
+from .errors import AbortedError, DeadlineExceededError, ResourceExhaustedError, ServiceError, UnavailableError
 
 if TYPE_CHECKING:
     from .connection import Service
@@ -26,8 +25,10 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
 """Seconds before the stream is attached again, doubled each time it breaks without an answer."""
-BEATS = 3
-"""Signs of life in one lease."""
+BEATS, LEAST_BEAT = 3, 0.05
+"""Signs of life in one lease, and seconds between them at least."""
+LEAVE_SECONDS = 2.0
+"""How long one waits for the server to hear that one leaves."""
 
 
 class Seat:
@@ -37,30 +38,35 @@ class Seat:
     """
 
     def __init__(self, service: Service, run: str, name: str, timeout: float | None) -> None:
-        """Joins the run. Raises ServiceError."""
+        """Joins the run. Raises ServiceError, ValueError for a timeout that is no time."""
+        if timeout is not None and not timeout > 0.0:
+            raise ValueError(f"timeout must be above 0 seconds, or None for ever, not {timeout}")
         self._service, self._name, self._timeout = service, name, timeout
         self._line: _Line | None = None
         self._over = threading.Event()
         self._until: float | None = None
         self._overdue = False
+        self._gone = False  # for a reason that nothing mends: there is nothing to give up
         self._failures = 0
         self.attachments = 0
-        self.run, self.number, self._session = self._joined(run)
+        self.run, self.number, self._session = service.carry_out(service.protocol.join_run(run, name, timeout=timeout))
         beat = self.run.lease / BEATS
         period = beat if timeout is None else min(beat, timeout / 4)
-        self._keeper = threading.Thread(target=self._keep, args=[period], name="sumgrad-lease", daemon=True)
+        self._keeper = threading.Thread(target=self._keep, args=[max(LEAST_BEAT, period)], name="sumgrad-lease", daemon=True)
         self._keeper.start()
 
     def send(self, request: wire.StepRequest) -> None:
-        """Sends a request, if the stream is whole; if it is not, `receive` notices."""
+        """Sends a request, if the stream is whole; if it is not, `receive` notices. Raises ValueError if the seat was closed."""
+        self._require_open()
         if self._line is not None:
             self._line.send(request)
 
     def receive(self) -> wire.StepResponse:
         """What the server says next. After a lost connection, or a seat that was given up, that is the turn as it is now.
 
-        Raises SupersededError, DeadlineExceededError, and ServiceError where attaching again does not help.
+        Raises SupersededError, DeadlineExceededError, and ServiceError where attaching again does not help; ValueError if the seat was closed.
         """
+        self._require_open()
         with self._waiting():
             while True:
                 try:
@@ -70,31 +76,54 @@ class Seat:
                     self._recover(error_of(refused))
                 except StopIteration:
                     self._recover(UnavailableError("the server ended the stream", status="UNAVAILABLE"))
+                except BaseException:  # Ctrl-C, say: gRPC goes on with no call that was left in the middle of a wait
+                    self._drop()
+                    raise
                 else:
                     self._failures = 0
                     return response
 
-    def ask(self, steps: Callable[[], Steps[Answer]]) -> Answer:
+    def ask(self, steps: Callable[..., Steps[Answer]]) -> Answer:
         """The answer to a call beside the stream, made again for as long as nobody answers. Raises DeadlineExceededError, ServiceError."""
         with self._waiting():
             while True:
                 try:
-                    return self._service.carry_out(steps())
+                    return self._service.carry_out(steps(timeout=self._left()))
                 except (UnavailableError, DeadlineExceededError) as error:
                     self._pause(error)
 
     def close(self, *, leave: bool) -> None:
-        """Ends the stream; `leave` gives the seat up."""
+        """Ends the stream; `leave` gives the seat up. The second time nothing happens."""
+        if self._over.is_set():
+            return
         self._over.set()
-        if self._line is not None:
-            if leave:
-                self._line.leave()
-            self._line.cancel()
-            self._line = None
-        self._keeper.join()
+        try:
+            if leave and not self._gone:
+                self._leave()
+        finally:
+            self._drop()
+            self._keeper.join()
 
-    def _joined(self, run: str) -> tuple[RunInfo, int, str]:
-        return self._service.carry_out(self._service.protocol.join_run(run, self._name))
+    def _leave(self) -> None:
+        """Gives the seat up: over another stream if this one does not answer. What holds it up at the server ends with it."""
+        for _ in range(2):
+            try:
+                self._line = self._line or self._attached()
+            except ValueError:  # the connection was closed before
+                return
+            if self._line.leave():
+                return
+            self._drop()
+
+    def _drop(self) -> None:
+        """Ends the stream, so that its thread ends too."""
+        line, self._line = self._line, None
+        if line is not None:
+            line.cancel()
+
+    def _require_open(self) -> None:
+        if self._over.is_set():
+            raise ValueError("this member was closed: join the run again")
 
     def _attached(self) -> _Line:
         self.attachments += 1
@@ -116,17 +145,34 @@ class Seat:
 
     def _recover(self, error: ServiceError) -> None:
         """Makes ready for another try, or raises what no try would mend."""
-        self._line = None
+        self._drop()
         if isinstance(error, AbortedError) and error.details.get("reason") == "LEFT_BEHIND":
-            self.run, self.number, self._session = self.ask(partial(self._service.protocol.join_run, self.run.id, self._name))
+            self._join_again()
         elif isinstance(error, UnavailableError):
             self._pause(error)
         else:
+            self._gone = True
             raise error
+
+    def _join_again(self) -> None:
+        """Takes a seat, as soon as there is one. Raises DeadlineExceededError, ServiceError."""
+        while True:
+            try:
+                self.run, self.number, self._session = self.ask(partial(self._service.protocol.join_run, self.run.id, self._name))
+            except ResourceExhaustedError as error:
+                if error.details.get("limit") != "max_run_members":
+                    raise
+                self._pause(error)
+            else:
+                return
+
+    def _left(self) -> float | None:
+        """Seconds that are left; None if there is no end."""
+        return None if self._until in (None, math.inf) else max(LEAST_BEAT, self._until - time.monotonic())
 
     def _pause(self, error: ServiceError) -> None:
         """Waits until something is tried again. Raises DeadlineExceededError if there is no time left for that."""
-        left = (self._until or math.inf) - time.monotonic()
+        left = (self._until if self._until is not None else math.inf) - time.monotonic()
         if self._overdue or left <= 0.0:
             raise DeadlineExceededError(
                 f"the run has waited for its members, or the server, for longer than timeout={self._timeout} s: give it more time"
@@ -160,14 +206,19 @@ class _Line:
         """Sends a request; one that the stream can't take any more is lost."""
         self._outbox.put(request)
 
-    def leave(self) -> None:
-        """Gives the seat up, and waits until the server has heard it."""
+    def leave(self) -> bool:
+        """Gives the seat up, and waits for a while until the server has heard it: whether it has. If not, the lease will run out."""
         self.send(wire.StepRequest(leave=wire.Leave()))
+        timer = threading.Timer(LEAVE_SECONDS, self.responses.cancel)
+        timer.start()
         try:
             while not next(self.responses).HasField("ended"):
                 pass
         except (grpc.RpcError, StopIteration):
-            pass  # the lease will run out
+            return False
+        finally:
+            timer.cancel()
+        return True
 
     def cancel(self) -> None:
         """No more messages."""

@@ -90,6 +90,8 @@ class Refused(grpc.RpcError):
     [
         (grpc.StatusCode.CANCELLED, "CANCELLED", sg.UnavailableError),
         (grpc.StatusCode.INTERNAL, "Internal error from Core", sg.UnavailableError),
+        (grpc.StatusCode.INTERNAL, "Received RST_STREAM with error code 2", sg.UnavailableError),
+        (grpc.StatusCode.UNKNOWN, "Received http2 header with status: 504", sg.UnavailableError),
         (grpc.StatusCode.INTERNAL, "something else", sg.InternalError),
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "Received message larger than max (300 vs. 200)", sg.ResourceExhaustedError),
     ],

@@ -430,3 +430,59 @@ def test_parts_of_a_feed() -> None:
 
     assert parts() == [[0.0, 1.0], "nothing", [1.0]]
     assert parts(own=True) == [[0.0, 1.0]] * 3
+
+
+def test_streams_that_break_leave_no_threads() -> None:
+    """Each stream's thread ends with it, however often the connection breaks."""
+
+    def breaks(said: Said) -> Iterator[wire.StepResponse]:
+        yield turn(0)
+        next(said)
+        lost()
+
+    def works(said: Said) -> Iterator[wire.StepResponse]:
+        yield turn(0)
+        next(said)
+        yield turn(1)
+        yield from until_left(said)
+
+    def of_grpc() -> int:
+        return sum(thread.name.endswith("(_run)") for thread in threading.enumerate())
+
+    with scripted(breaks, breaks, breaks, works) as (run, _), run.join("ada") as member:
+        assert member.next_step == 0
+        before = of_grpc()
+        assert before > 0
+        assert member.step(DATA) is not None
+        support.wait_until(lambda: of_grpc() <= before, "the end of the streams' threads")
+
+
+def test_watching_goes_on_where_it_broke(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server sends many steps in several messages, each with how the run stands: those that a broken connection has kept back come again."""
+    monkeypatch.setattr("sumgrad.run.WATCH_PAUSE", 0.0)
+    asked = []
+
+    class Unavailable(grpc.RpcError):
+        def trailing_metadata(self) -> tuple[()]:
+            return ()
+
+        def code(self) -> grpc.StatusCode:
+            return grpc.StatusCode.UNAVAILABLE
+
+        def details(self) -> str:
+            return "it broke"
+
+    def news(request: wire.WatchRunRequest) -> Iterator[wire.RunProgress]:
+        asked.append(request.from_step)
+        for start in range(request.from_step, 5000, 1000):
+            steps = [record(step, NUMBER) for step in range(start, start + 1000)]
+            yield wire.RunProgress(run=wire.Run(id="id", step=5000, state=wire.RUN_STATE_FINISHED), steps=steps)
+            if start == 1000 and len(asked) == 1:
+                raise Unavailable
+
+    class Service:
+        open_watch = staticmethod(news)
+
+    seen = [line.step for progress in Run(Service(), "run").watch() for line in progress.steps]  # type: ignore[arg-type]
+    assert seen == list(range(5000))
+    assert asked == [0, 2000]
