@@ -247,6 +247,20 @@ def test_every_prefix_of_the_bytes_gives_a_prefix_of_the_records(tmp_path: Path)
         assert found(changed(folder, path, data[:length])).get("r", []) == expected, length
 
 
+@pytest.mark.parametrize(
+    ("length", "zeros"), [(0, 0), (0, PAGE), (1, 0), (len(frames.KIND), 0), (frames.HEADER_BYTES, 0), (frames.HEADER_BYTES, PAGE)]
+)
+def test_a_segment_that_was_hardly_begun_is_begun_anew(tmp_path: Path, length: int, zeros: int) -> None:
+    """What a server leaves that ends before the first frame of a segment is there is in nobody's way."""
+    folder = tmp_path / "runs"
+    filled(folder, "one")
+    filled(folder, "two")
+    path = max(folder.glob("journal-*"))
+    copy = changed(folder, path, path.read_bytes()[:length] + bytes(zeros))
+    filled(copy, "next")
+    assert found(copy) == {"r": ["one", "next"]}
+
+
 @pytest.mark.parametrize("zeros", [0, 100, 20_000])
 def test_a_last_frame_that_is_not_what_was_written_does_not_count(tmp_path: Path, zeros: int) -> None:
     """Any changed byte of the last frame, with zeros behind it or not, voids that frame alone; the next server goes on from there."""
@@ -347,6 +361,36 @@ def test_a_file_that_has_lost_its_beginning_is_damage(tmp_path: Path) -> None:
     for stop in (frames.HEADER_BYTES, stops[0], stops[1]):
         with pytest.raises(StateError, match="damaged at byte 0"):
             found(changed(folder, path, bytes(stop) + data[stop:]))
+
+
+def test_pages_of_a_new_segment_that_never_arrived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whichever pages a failing power leaves of a segment that is being begun, with so many runs that its first frame is long, nothing else is refused."""
+    folder, many = tmp_path / "runs", {f"run{number:04}": ["one"] for number in range(1000)}
+
+    async def fill(book: Book) -> None:
+        await asyncio.gather(*(book.append(run, "one") for run in many))
+        await book.compact()
+
+    with_book(folder, fill)
+    waits: list[tuple[str, bytes]] = []  # the file that somebody waited for, as it was to be
+    wait = os.fdatasync
+
+    def watched(fd: int) -> None:
+        waits.append((os.readlink(f"/proc/self/fd/{fd}"), os.pread(fd, 4 * PAGE, 0)))
+        wait(fd)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fdatasync", watched)
+        filled(folder, "two")
+    path = Path(waits[0][0])
+    path.unlink()
+    before = bytes(4 * PAGE)
+    for number, (name, after) in enumerate(waits[:-1]):  # the last one's is told of
+        assert name == str(path)
+        for arrived in itertools.product([False, True], repeat=4):
+            pages = [(after if there else before)[page * PAGE : (page + 1) * PAGE] for page, there in enumerate(arrived)]
+            assert found(changed(folder, path, b"".join(pages))) == many, (number, arrived)
+        before = after
 
 
 def test_another_version_is_refused(tmp_path: Path) -> None:
@@ -666,6 +710,28 @@ def test_a_compaction_that_fails_has_done_nothing(tmp_path: Path, monkeypatch: p
     with_book(tmp_path, run)
     assert found(tmp_path) == {"r": ["one", "two", "three"]}
     assert len(list(tmp_path.glob("journal-*"))) == 1
+
+
+def test_a_snapshot_that_finds_no_room_takes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was written of it is deleted."""
+    write = Failing(os.pwritev, errno.ENOSPC)
+    monkeypatch.setattr(os, "pwritev", write)
+
+    async def run(book: Book) -> None:
+        await book.append("r", "one")
+
+        async def take(run: str) -> Snapshot | None:
+            write.fails = True
+            return await book.take(run)
+
+        with pytest.raises(NoRoomError):
+            await book.journal.compact(take)
+        assert [path.name for path in tmp_path.iterdir()] == ["journal-00000001"]
+        write.fails = False
+        await book.append("r", "two")
+
+    with_book(tmp_path, run)
+    assert found(tmp_path) == {"r": ["one", "two"]}
 
 
 FULL = """

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ from .specification import optimizer_of, rules_of
 OVERHEAD_BYTES = 4096
 """Of a run without parameters."""
 LINE_BYTES, COUNT_BYTES = 64, 16
-"""Of a line of the ledger, and of each member in it, at most."""
+"""Of a line of the ledger without its sums, and of each member in it, at most."""
 LINES = "line."
 """What the names of a snapshot's arrays begin with that hold the ledger."""
 
@@ -176,10 +177,12 @@ class Book:
             self.state = "finished"
 
     def _line(self, record: Stepped, sums: Vector) -> Line:
-        """Who is the same in each step is kept once."""
+        """Members, and their samples, that are the same in each step are kept once."""
         members, samples = counts(record.members), counts(record.samples)
-        if self.ledger and np.array_equal(self.ledger[-1].members, members):
-            members = self.ledger[-1].members
+        if self.ledger:
+            last = self.ledger[-1]
+            members = last.members if np.array_equal(last.members, members) else members
+            samples = last.samples if np.array_equal(last.samples, samples) else samples
         return Line(record.step, record.attempt, members, samples, record.seconds, sums)
 
     def _count(self, members: Sequence[int], samples: Sequence[int]) -> None:
@@ -189,9 +192,14 @@ class Book:
             self.samples += count
 
     @property
-    def ledger_bytes(self) -> int:
-        """What the ledger may take on the wire, or in a snapshot."""
-        return len(self.ledger) * (LINE_BYTES + COUNT_BYTES * len(self.names))
+    def line_bytes(self) -> int:
+        """What a line of the ledger may take on the wire, or in a snapshot."""
+        return LINE_BYTES + COUNT_BYTES * len(self.names) + 8 * (self.made.layout.width - len(self.vector))
+
+    def since(self, step: int) -> list[Line]:
+        """The ledger from this step on, as far back as it is kept."""
+        start = step - self.ledger[0].step if self.ledger else 0
+        return list(islice(self.ledger, max(0, start), None))
 
     def snapshot(self) -> Parts:
         """All of it as bytes."""
@@ -222,7 +230,7 @@ class Book:
         header, arrays = records.unpack(data)
         try:
             return _restored(header, arrays, kept)
-        except (KeyError, ValueError, TypeError) as error:
+        except (LookupError, ValueError, TypeError) as error:
             raise DamagedError(f"a snapshot of a run can't be read: {error!r}") from error
 
 
@@ -245,24 +253,16 @@ def _restored(header: Mapping[str, Any], arrays: Mapping[str, Array], kept: int)
 
 
 def _packed(lines: Sequence[Line]) -> dict[str, Array]:
-    """Lines as arrays. Members that are the same in lines that follow one another are there once."""
+    """Lines as arrays."""
     if not lines:
         return {}
-    teams = [line.members for line in lines[:1]]
-    of = []
-    for line in lines:
-        if line.members is not teams[-1]:
-            teams.append(line.members)
-        of.append(len(teams) - 1)
     return {
         "step": np.array([line.step for line in lines], np.int64),
         "attempt": np.array([line.attempt for line in lines], np.int64),
         "seconds": np.array([line.seconds for line in lines]),
         "sums": np.stack([line.sums for line in lines]),
-        "samples": np.concatenate([line.samples for line in lines]),
-        "team": np.array(of, np.int64),
-        "members": np.concatenate(teams),
-        "sizes": np.array([len(team) for team in teams], np.int64),
+        **_once("members", [line.members for line in lines]),
+        **_once("samples", [line.samples for line in lines]),
     }
 
 
@@ -270,18 +270,25 @@ def _unpacked(arrays: Mapping[str, Array]) -> Iterator[Line]:
     """The lines in these arrays."""
     if not arrays:
         return
-    teams = np.split(arrays["members"], np.cumsum(arrays["sizes"])[:-1])
-    samples = np.split(arrays["samples"], np.cumsum(arrays["sizes"][arrays["team"]])[:-1])
-    columns = (
-        arrays["step"].tolist(),
-        arrays["attempt"].tolist(),
-        arrays["team"].tolist(),
-        samples,
-        arrays["seconds"].tolist(),
-        arrays["sums"],
-    )
-    for step, attempt, team, counted, seconds, sums in zip(*columns, strict=True):
-        yield Line(step, attempt, teams[team], counted, seconds, sums)
+    steps, attempts, seconds = (arrays[name].tolist() for name in ("step", "attempt", "seconds"))
+    yield from map(Line, steps, attempts, _each("members", arrays), _each("samples", arrays), seconds, arrays["sums"])
+
+
+def _once(name: str, listed: Sequence[Array]) -> dict[str, Array]:
+    """Arrays as one. Those that follow one another and are the same are there once."""
+    distinct = [array for array, last in zip(listed, (None, *listed), strict=False) if array is not last]
+    changes = [array is not last for array, last in zip(listed[1:], listed, strict=False)]
+    return {
+        name: np.concatenate(distinct),
+        f"{name}.sizes": np.array([len(array) for array in distinct]),
+        f"{name}.which": np.cumsum([0, *changes]),
+    }
+
+
+def _each(name: str, arrays: Mapping[str, Array]) -> list[Array]:
+    """The arrays that were made one."""
+    distinct = np.split(arrays[name], np.cumsum(arrays[f"{name}.sizes"])[:-1])
+    return [distinct[which] for which in arrays[f"{name}.which"].tolist()]
 
 
 def counts(numbers: Sequence[int]) -> Array:

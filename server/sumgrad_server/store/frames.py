@@ -6,8 +6,10 @@
     payload  = record, record, ...
     record   = length of the run's id (2 bytes), length of the data (8 bytes), index (8 bytes), the run's id, data
 
-Numbers are little-endian. Nobody outside knows a file's mark: so whatever numbers members send, what looks like a frame is one. CRC-32 tells a frame that was written in part from a whole one, at a tenth of a cryptographic hash's time, which would be in the
-way of every step; it is no protection from people who change files, and those who may write to the state directory need none.
+Numbers are little-endian. In a file that grows the header is on the disk before the first frame is written: where it is missing there is nothing. Nobody
+outside knows a file's mark: whatever numbers members send, what begins with it is a frame, and nothing else is looked at. CRC-32 tells a frame that was
+written in part from a whole one, at a tenth of a cryptographic hash's time, which would be in the way of every step; it is no protection from people who
+change files, and those who may write to the state directory need none.
 """
 
 from __future__ import annotations
@@ -96,14 +98,6 @@ def has_frame_after(data: memoryview, start: int, mark: bytes) -> bool:
         if _payload(data, start + place, mark) is not None:
             return True
     return False
-
-
-def has_frames_without_header(data: memoryview) -> bool:
-    """Whether more was written than the first frame, which goes to the disk with the header: the file has lost its beginning then."""
-    mark = bytes(data[HEADER_BYTES : HEADER_BYTES + MARK_BYTES])
-    if any(mark):
-        return has_frame_after(data, HEADER_BYTES + 1, mark)
-    return any(data[HEADER_BYTES:].tobytes().strip(b"\0"))
 
 
 def _payload(data: memoryview, start: int, mark: bytes) -> memoryview | None:

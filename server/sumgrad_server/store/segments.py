@@ -29,12 +29,13 @@ class Segment:
     def __init__(self, path: Path, first: Parts, ahead: int = AHEAD_BYTES) -> None:
         """Begins with this frame. Raises OSError; then it is not there."""
         self._path, self._ahead = path, ahead
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._fd = _create(path)
         self._mark = frames.new_mark()
         self._end = self._room = 0
         self.sound, self.empty = True, True
         try:
-            self._put([frames.header(self._mark), self._mark, *first])
+            self._put([frames.header(self._mark)])
+            self.append(first)
         except OSError:
             self.discard()
             raise
@@ -98,6 +99,10 @@ class Segment:
             os.close(self._fd)
 
 
+def _create(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+
 def _write(fd: int, parts: Parts, place: int) -> None:
     """Writes parts at a place, one after the other. Raises OSError."""
     left = [part for part in parts if len(part)]
@@ -117,7 +122,16 @@ def replace(path: Path, frame: Parts) -> None:
     """Makes a file of one frame, whole or not at all; its name is on the disk with that of the folder. Raises OSError."""
     fresh = path.with_name(f"{FRESH}{path.name}")
     fresh.unlink(missing_ok=True)
-    Segment(fresh, frame, ahead=0).close()
+    mark = frames.new_mark()
+    fd = _create(fresh)
+    try:
+        _write(fd, [frames.header(mark), mark, *frame], 0)
+        os.fdatasync(fd)
+    except OSError:
+        fresh.unlink()  # it would take the room that others need
+        raise
+    finally:
+        os.close(fd)
     fresh.replace(path)
 
 
@@ -132,8 +146,8 @@ class Content:
 
     @property
     def whole(self) -> bool:
-        """Whether it has nothing but whole frames."""
-        return self.end == self.nbytes > 0
+        """Whether it has frames, all of them whole, and nothing else."""
+        return bool(self.entries) and self.end == self.nbytes
 
     def require_whole(self) -> None:
         """Raises StateError."""
@@ -149,15 +163,12 @@ def damaged(path: Path, offset: int) -> StateError:
 def read(path: Path) -> Content:
     """What a file holds up to where it was written. Raises StateError if more was written than can be read, OSError."""
     data = memoryview(path.read_bytes())
-    head, mark = data[: frames.HEADER_BYTES], frames.mark_of(data)
+    mark = frames.mark_of(data)
     if mark is None:
-        if len(head) == frames.HEADER_BYTES and any(head):
-            raise StateError(f"{path} is no journal that this server knows: use the sumgrad that wrote it; or, if it is damaged, {ADVICE}")
-        if frames.has_frames_without_header(data):
-            raise damaged(path, 0)
+        _require_unbegun(path, data)
         return Content(path, [], 0, len(data))
     found: list[Entry] = []
-    end = len(head)
+    end = frames.HEADER_BYTES
     try:
         for stop, entries in frames.entries(data, mark):
             found += entries
@@ -166,6 +177,15 @@ def read(path: Path) -> Content:
         if frames.has_frame_after(data, error.offset, mark):
             raise damaged(path, error.offset) from error
     return Content(path, found, end, len(data))
+
+
+def _require_unbegun(path: Path, data: memoryview) -> None:
+    """Of a file without header: part of one at most was written, or zeros for what was to come. Raises StateError."""
+    head, behind = data[: frames.HEADER_BYTES], data[frames.HEADER_BYTES :]
+    if len(head) == frames.HEADER_BYTES and any(head):
+        raise StateError(f"{path} is no journal that this server knows: use the sumgrad that wrote it; or, if it is damaged, {ADVICE}")
+    if bytes(behind).strip(b"\0"):
+        raise damaged(path, 0)
 
 
 def cut(content: Content) -> None:

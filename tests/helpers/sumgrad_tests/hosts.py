@@ -109,7 +109,9 @@ class Host:
     def lost(self) -> dict[str, int]:
         """How many packets of each direction were lost since they began to be."""
         said = self.do("iptables", "--wait", "--list-rules", "--verbose")
-        return {chain: int(count) for chain, count in re.findall(r"-A (\w+) .* -c (\d+) \d+ .*DROP", said)}
+        found = {chain: int(count) for chain, count in re.findall(r"-A (\w+) .* -c (\d+) \d+ .*DROP", said)}
+        assert found.keys() == {"INPUT", "OUTPUT"}, said
+        return found
 
     def retransmitted(self) -> int:
         """How many TCP segments were sent again from here, ever."""
