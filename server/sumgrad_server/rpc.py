@@ -133,14 +133,14 @@ class Call:
             raise InputError(f"request_id has more than max_request_id_bytes = {most}", field="request_id")
         return request_id
 
-    def written(self, response: Message) -> bytes:
-        """The bytes of a response. Raises LimitError if they are more than a message may have."""
-        data = response.SerializeToString()
+    def written(self, response: Message | bytes) -> bytes:
+        """The bytes of a response, which may be those already. Raises LimitError if they are more than a message may have."""
+        data = response if isinstance(response, bytes) else response.SerializeToString()
         codec.within(self.host.settings.max_message_bytes, "max_message_bytes", len(data), "bytes of the response")
         self.sent_bytes += len(data)
         return data
 
-    async def send(self, response: Message) -> None:
+    async def send(self, response: Message | bytes) -> None:
         """Sends one of a stream's responses."""
         await self.context.write(self.written(response))
 
@@ -180,7 +180,9 @@ class Call:
         return Finished(method, code.name, seconds, request_id, self.client, 0, 0, said, samples, self.trace)
 
 
-def unary(host: Host, scope: Scope, name: str, kind: type[Request], method: Callable[[Call, Request], Awaitable[Message]]) -> RpcHandler:
+def unary(
+    host: Host, scope: Scope, name: str, kind: type[Request], method: Callable[[Call, Request], Awaitable[Message | bytes]]
+) -> RpcHandler:
     """The handler of a method with one response. gRPC passes bytes: what can't be parsed is to be refused by us, not by gRPC."""
 
     async def handle(data: bytes, context: Context) -> bytes:

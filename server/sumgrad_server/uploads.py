@@ -12,7 +12,7 @@ import logging
 import secrets
 import sqlite3
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from dataclasses import dataclass, replace
 
 from sumgrad_engine.errors import InputError, LimitError, SumgradError
@@ -73,10 +73,12 @@ class Uploads:
     @contextlib.asynccontextmanager
     async def receiving(self, principal: Principal, start: Start) -> AsyncIterator[Receiving]:
         """An upload, new or resumed, to which nobody else sends meanwhile. Raises InputError, LimitError, BusyError, NoRoomError."""
-        upload = self._uploads.get((principal.namespace, start.upload_id))
+        key = principal.namespace, start.upload_id
+        if key not in self._uploads:
+            await self._make_place(principal.namespace)
+        upload = self._uploads.get(key)  # which somebody else may have begun meanwhile
         fresh = upload is None
         if upload is None:
-            await self._make_place(principal.namespace)
             upload = self._reserve(principal.namespace, start)
         else:
             _require_resumable(upload, start)
@@ -92,7 +94,7 @@ class Uploads:
             await arriving.release()
             if error.details.get("full") != "disk":
                 raise
-            await to_its_end(self._drop(upload))  # it would keep everybody else from working
+            await self._drop(upload)  # it would keep everybody else from working
             raise NoRoomError(f"{error}; the upload was dropped, to leave that to others", full="disk") from error
         finally:
             try:
@@ -111,7 +113,7 @@ class Uploads:
         assert upload.hashers is not None
         for column, hasher, expected in zip(upload.columns, upload.hashers, digests, strict=True):
             if hasher.hexdigest() != expected:
-                await to_its_end(self._drop(upload))
+                await self._drop(upload)
                 said = f"column {shown(column)} arrived with the SHA-256 {hasher.hexdigest()}, and should have {expected}"
                 raise DamagedError(f"{said}: the upload was dropped; send it again", column=column.name)
         content = Content.of(sample_count, [replace(column, sha256=digest) for column, digest in zip(upload.columns, digests, strict=True)])
@@ -129,7 +131,7 @@ class Uploads:
     async def _expired(self, upload: Upload) -> None:
         log.info("an upload of %s bytes was broken off and is dropped", upload.nbytes)
         try:
-            await to_its_end(self._drop(upload))
+            await self._drop(upload)
         except SumgradError:
             log.exception("an upload that was broken off can't be dropped; it is tried again")
             upload.busy = False
@@ -159,8 +161,11 @@ class Uploads:
         await in_thread(upload.parts.remove)
         return entry, content, known
 
-    async def _drop(self, upload: Upload) -> None:
-        upload.busy = True  # nobody may resume it, nor begin another one of this id, until it is gone
+    def _drop(self, upload: Upload) -> Awaitable[None]:
+        upload.busy = True  # from now on nobody may resume it, begin another one of this id, or drop it too
+        return to_its_end(self._dropped(upload))
+
+    async def _dropped(self, upload: Upload) -> None:
         await in_thread(upload.parts.remove)
         upload.restart()
         await self._state.database.run("an upload", lambda sql: sql.execute(_DELETE, [upload.folder]), freeing=True)
@@ -170,7 +175,7 @@ class Uploads:
         """Drops what was broken off longest ago, if there are as many uploads as there may be: nobody may ever go on with it."""
         here = [upload for upload in self._uploads.values() if upload.namespace == namespace and not upload.busy]
         if here and self._count(namespace) >= self._settings.max_uploads:
-            await to_its_end(self._drop(min(here, key=lambda upload: upload.touched)))
+            await self._drop(min(here, key=lambda upload: upload.touched))
 
     def _require_place(self, namespace: str) -> None:
         most, here = self._settings.max_uploads, self._count(namespace)

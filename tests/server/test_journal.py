@@ -726,7 +726,7 @@ def test_a_snapshot_that_finds_no_room_takes_none(tmp_path: Path, monkeypatch: p
 
         with pytest.raises(NoRoomError):
             await book.journal.compact(take)
-        assert [path.name for path in tmp_path.iterdir()] == ["journal-00000001"]
+        assert os.listdir(tmp_path) == ["journal-00000001"]
         write.fails = False
         await book.append("r", "two")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,7 @@ from sumgrad_engine.errors import LimitError
 from sumgrad_engine.layout import Layout, Vector
 from sumgrad_proto.v1 import service_pb2 as wire
 from sumgrad_server.faults import BrokenRunError, DamagedError, DrainingError, StaleStepError, UnknownRunError
+from sumgrad_server.runs import messages
 from sumgrad_server.runs.book import Book, Made
 from sumgrad_server.runs.desk import MANY_NOTES, Desk
 from sumgrad_server.runs.methods import RunMethods
@@ -390,3 +392,59 @@ def test_a_ledger_comes_back_from_a_snapshot() -> None:
         assert mine.samples.tolist() == theirs.samples.tolist()
     assert again.tallies == book.tallies
     assert len(data) < 8 * many * many
+
+
+def test_counts_that_stay_the_same_are_kept_once() -> None:
+    """Most members contribute as many samples in each step: then a ledger takes no more than its sums, also after a restart."""
+    many = 1000
+    book = Book.new(Made("id", NAMESPACE, "run", specification(), LAYOUT, 0), np.zeros(2), 2 * many)
+    for number in range(many):
+        book.apply(Joined(number, f"member {number}", "session"))
+
+    def steps(first: int) -> None:
+        for step in range(first, first + many):
+            book.apply(Stepped(step, 0, tuple(range(many)), (300,) * many, 0.5 * step, (0,), np.ones(3)))
+
+    steps(0)
+    book = Book.restored(b"".join(book.snapshot()), 2 * many)
+    steps(many)
+    data = b"".join(book.snapshot())
+    assert len(data) < 300 * many
+    assert all(line.samples is book.ledger[0].samples for line in book.ledger)
+    assert [line.samples.tolist() for line in Book.restored(data, 2 * many).ledger] == [[300] * many] * 2 * many
+
+
+def test_a_long_ledger_is_told_by_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither the event loop nor the run waits while the lines of many members are written for one who asks or watches."""
+    makers: list[tuple[bool, bool]] = []  # whether it was the event loop's thread, and whether the run's book was held
+
+    async def work(run: Run, runs: Runs) -> None:
+        many = 300
+        for number in range(many):
+            run.book.apply(Joined(number, f"member {number}", "session"))
+        for step in range(many):
+            run.book.apply(Stepped(step, 0, tuple(range(many)), (step,) * many, 0.5, (), np.full(3, step)))
+        run.machine = run.book.machine(0.0)
+        await run.stop()
+        expected = [messages.line(line, LAYOUT) for line in run.book.ledger]
+        loop, with_lines = threading.get_ident(), messages.with_lines
+
+        def watched(*given: Any) -> bytes:
+            makers.append((threading.get_ident() == loop, run.writing.locked()))
+            return with_lines(*given)
+
+        monkeypatch.setattr(messages, "with_lines", watched)
+        methods = RunMethods(SETTINGS, runs, cast(Any, None), cast(Any, None))
+        sent: list[bytes] = []
+
+        async def send(data: bytes) -> None:
+            sent.append(data)
+
+        call = cast(Any, SimpleNamespace(principal=SimpleNamespace(namespace=NAMESPACE), send=send))
+        told = wire.GetRunResponse.FromString(await methods.get_run(call, wire.GetRunRequest(request_id="id", run="run", ledger_from=10)))
+        assert (told.request_id, told.run.name, list(told.ledger)) == ("id", "run", expected[10:])
+        await methods.watch_run(call, wire.WatchRunRequest(run="run"))
+        assert list(wire.RunProgress.FromString(sent[0]).steps) == expected
+
+    during(work)
+    assert makers == [(False, False)] * 2

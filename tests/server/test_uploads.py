@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 import shutil
@@ -9,7 +10,7 @@ import signal
 import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import grpc
 import numpy as np
@@ -19,7 +20,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sumgrad_proto.v1 import graph_pb2
 from sumgrad_proto.v1 import service_pb2 as wire
+from sumgrad_server.auth import EVERYBODY
 from sumgrad_server.dataset_codec import plain_chunk
+from sumgrad_server.faults import BusyError
+from sumgrad_server.settings import Settings
+from sumgrad_server.uploads import Start, Uploads
 from sumgrad_tests import uploading
 from sumgrad_tests.uploading import Open, chunk, chunks, finish, parts, send, some_arrays, start
 
@@ -407,3 +412,52 @@ def test_chunks_read_in_place_are_what_protobuf_reads(message: wire.UploadDatase
     if found is not None:
         read = wire.UploadDatasetRequest.FromString(bytes(sent))
         assert (read.chunk.column, read.chunk.offset, read.chunk.data) == found
+
+
+class Nowhere:
+    """A state that keeps nothing: files and a database that take what they are given."""
+
+    def __init__(self) -> None:
+        self.files = self.database = self
+        self.removed = 0
+
+    def parts(self, folder: str) -> Nowhere:
+        return self
+
+    def sizes(self, count: int) -> list[int]:
+        return [0] * count
+
+    def close(self) -> None:
+        pass
+
+    def remove(self) -> None:
+        self.removed += 1
+
+    async def run(self, doing: str, work: Any, *, freeing: bool = False) -> None:
+        await asyncio.sleep(0)
+
+
+def test_uploads_that_begin_together_drop_each_one_once() -> None:
+    """All places are taken by what was broken off: each newcomer lets another one go, and two that begin the same upload don't both."""
+
+    async def work() -> tuple[int, list[str], list[str]]:
+        state = Nowhere()
+        uploads = Uploads(cast(Any, state), cast(Any, None), Settings(max_uploads=3))
+        refused: list[str] = []
+
+        async def begin(upload_id: str) -> None:
+            try:
+                async with uploads.receiving(EVERYBODY, Start(upload_id, "", ())):
+                    await asyncio.sleep(0)
+            except BusyError as error:
+                refused.append(str(error))
+
+        for old in ("old 1", "old 2", "old 3"):
+            await begin(old)
+        await asyncio.gather(*(begin(new) for new in ("new 1", "new 2", "new 3", "new 3")))
+        return state.removed, sorted(upload_id for _, upload_id in uploads._uploads), refused
+
+    removed, there, refused = asyncio.run(work())
+    assert removed == 3
+    assert there == ["new 1", "new 2", "new 3"]
+    assert all("somebody sends upload 'new 3'" in error or "uploads under way" in error for error in refused)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import compress, islice
 from typing import Any
 
 import numpy as np
@@ -271,18 +271,16 @@ def _unpacked(arrays: Mapping[str, Array]) -> Iterator[Line]:
     if not arrays:
         return
     steps, attempts, seconds = (arrays[name].tolist() for name in ("step", "attempt", "seconds"))
-    yield from map(Line, steps, attempts, _each("members", arrays), _each("samples", arrays), seconds, arrays["sums"])
+    for line in zip(steps, attempts, _each("members", arrays), _each("samples", arrays), seconds, arrays["sums"], strict=True):
+        yield Line(*line)
 
 
 def _once(name: str, listed: Sequence[Array]) -> dict[str, Array]:
     """Arrays as one. Those that follow one another and are the same are there once."""
-    distinct = [array for array, last in zip(listed, (None, *listed), strict=False) if array is not last]
-    changes = [array is not last for array, last in zip(listed[1:], listed, strict=False)]
-    return {
-        name: np.concatenate(distinct),
-        f"{name}.sizes": np.array([len(array) for array in distinct]),
-        f"{name}.which": np.cumsum([0, *changes]),
-    }
+    new = [array is not last for array, last in zip(listed, (None, *listed[:-1]), strict=True)]
+    distinct = list(compress(listed, new))
+    sizes = np.array([len(array) for array in distinct], np.int64)
+    return {name: np.concatenate(distinct), f"{name}.sizes": sizes, f"{name}.which": np.cumsum(new, dtype=np.int64) - 1}
 
 
 def _each(name: str, arrays: Mapping[str, Array]) -> list[Array]:

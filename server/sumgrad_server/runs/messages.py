@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from sumgrad_engine.layout import Layout, Vector
@@ -69,12 +70,15 @@ def line(of: Line, layout: Layout) -> wire.StepRecord:
     )
 
 
-def lines(book: Book, first: int) -> list[wire.StepRecord]:
-    """The lines of the ledger from this step on, as far back as it is kept."""
-    if not book.ledger:
-        return []
-    start = max(0, first - book.ledger[0].step)
-    return [line(of, book.made.layout) for position, of in enumerate(book.ledger) if position >= start]
+def with_lines(message: wire.GetRunResponse | wire.RunProgress, field: str, lines: Sequence[Line], layout: Layout) -> bytes:
+    """A message as it is sent, with lines of the ledger in one of its fields.
+
+    Messages one after the other are one, to which each adds what it has of such a field. Line by line, since a call of protobuf's lets nobody else run until
+    it is done, in whatever thread.
+    """
+    kind: Any = type(message)
+    parts = (kind(**{field: [line(of, layout)]}).SerializeToString() for of in lines)
+    return b"".join((message.SerializeToString(), *parts))
 
 
 def parameters(book: Book) -> list[graph_pb2.NamedArray]:

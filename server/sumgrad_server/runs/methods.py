@@ -17,6 +17,7 @@ from ..rpc import Call, Host, RpcHandler
 from ..settings import Settings
 from ..threads import unblocking
 from . import messages
+from .book import Line
 from .contributions import FindGraph, Grant
 from .run import Run
 from .runs import Runs
@@ -73,16 +74,14 @@ class RunMethods:
         number, session = await run.join(request.member, self._settings)
         return wire.JoinRunResponse(request_id=request.request_id, run=await _described(run), number=number, session=session)
 
-    async def get_run(self, call: Call, request: wire.GetRunRequest) -> wire.GetRunResponse:
+    async def get_run(self, call: Call, request: wire.GetRunRequest) -> bytes:
         """How a run stands; its parameters and its ledger on request."""
         run = self._runs.find(call.principal.namespace, request.run)
         async with run.writing:
-            return wire.GetRunResponse(
-                request_id=request.request_id,
-                run=_description(run),
-                parameters=messages.parameters(run.book) if request.parameters else (),
-                ledger=await _lines(run, request.ledger_from) if request.HasField("ledger_from") else (),
-            )
+            lines = run.book.since(request.ledger_from) if request.HasField("ledger_from") else []
+            parameters = messages.parameters(run.book) if request.parameters else ()
+            response = wire.GetRunResponse(request_id=request.request_id, run=_description(run), parameters=parameters)
+        return await _with_lines(run, response, "ledger", lines)
 
     async def list_runs(self, call: Call, request: wire.ListRunsRequest) -> wire.ListRunsResponse:
         """All of them, by name."""
@@ -98,9 +97,10 @@ class RunMethods:
             while True:
                 news.clear()
                 async with run.writing:
-                    described, steps = _description(run), await _lines(run, step)
-                for part in _parts(steps):
-                    await call.send(wire.RunProgress(request_id=request.request_id, run=described, steps=part))
+                    described, lines = _description(run), run.book.since(step)
+                progress = wire.RunProgress(request_id=request.request_id, run=described)
+                for part in _parts(lines):
+                    await call.send(await _with_lines(run, progress, "steps", part))
                 if described.state in (wire.RUN_STATE_FINISHED, wire.RUN_STATE_STOPPED):
                     return
                 step = max(step, described.step)
@@ -131,11 +131,11 @@ async def _described(run: Run) -> wire.Run:
         return _description(run)
 
 
-async def _lines(run: Run, first: int) -> list[wire.StepRecord]:
-    """Lines of a ledger that nobody writes to."""
-    return await unblocking(run.book.ledger_bytes, messages.lines, run.book, first)
+async def _with_lines(run: Run, message: wire.GetRunResponse | wire.RunProgress, field: str, lines: Sequence[Line]) -> bytes:
+    """A message with lines of the run's ledger, which don't change any more: the run goes on meanwhile."""
+    return await unblocking(len(lines) * run.book.line_bytes, messages.with_lines, message, field, lines, run.book.made.layout)
 
 
-def _parts(steps: Sequence[wire.StepRecord]) -> list[Sequence[wire.StepRecord]]:
-    """The steps, some for each message, of which there is one at least."""
-    return [steps[start : start + WATCH_STEPS] for start in range(0, max(1, len(steps)), WATCH_STEPS)]
+def _parts(lines: Sequence[Line]) -> list[Sequence[Line]]:
+    """The lines, some for each message, of which there is one at least."""
+    return [lines[start : start + WATCH_STEPS] for start in range(0, max(1, len(lines)), WATCH_STEPS)]

@@ -233,7 +233,7 @@ class Run:
         async with self.writing:
             if self.broken:
                 raise self._broken()
-            nbytes = self.book.nbytes + self.book.ledger_bytes
+            nbytes = self.book.nbytes + len(self.book.ledger) * self.book.line_bytes
             return Snapshot(self.index, await unblocking(nbytes, lambda: b"".join(self.book.snapshot())))
 
     def require_open(self) -> None:
