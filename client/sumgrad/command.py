@@ -10,6 +10,9 @@ from sumgrad_engine.errors import SumgradError
 
 from .commands import COMMANDS
 
+INTERRUPTED = 130
+"""What shells say of a program that Ctrl-C has ended."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a subcommand; its result is the exit status. Errors of ours are one message on stderr and status 1."""
@@ -26,6 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.rest = rest
     try:
         return int(options.command.run(options))
+    except KeyboardInterrupt:  # that is how what goes on and on is ended
+        return INTERRUPTED
     except (SumgradError, ValueError, OSError) as error:
         print(f"sumgrad {options.command.name}: {error}", file=sys.stderr)
         return 1

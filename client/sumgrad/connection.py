@@ -101,7 +101,7 @@ class Service:
         rate is a number or an `sg.optim.Schedule`. With `optimizer` None members get the gradient and update the parameters, all in the same way. With
         `objective` None members compute gradients themselves.
 
-        It starts with `members` and goes on with `min_members`, until `max_steps` are made (None: until it is stopped). Who is not heard from for `lease`
+        It starts with `members` and goes on with `min_members`, until `max_steps` are made (None or 0: until it is stopped). Who is not heard from for `lease`
         seconds loses its seat, as does who lets a step wait for `step_timeout` seconds. AlreadyExistsError if there is a run of this name that was
         made in another way; ValueError or TypeError for an optimiser that can't be sent.
         """

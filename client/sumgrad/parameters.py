@@ -15,6 +15,13 @@ from numpy.typing import ArrayLike, NDArray
 __all__ = ["load_params", "save_params"]
 
 SUFFIXES = (".npz", ".safetensors")
+TENSORS = {
+    **{f"F{bits}": f"<f{bits // 8}" for bits in (64, 32, 16)},
+    **{f"I{bits}": f"<i{bits // 8}" for bits in (64, 32, 16, 8)},
+    **{f"U{bits}": f"<u{bits // 8}" for bits in (64, 32, 16, 8)},
+    "BOOL": "?",
+}
+"""Types of elements in .safetensors, and NumPy's."""
 RESERVED = "__metadata__"  # the one name in the header of a .safetensors file that is no tensor's
 
 
@@ -35,6 +42,7 @@ def save_params(path: str | os.PathLike[str], params: Mapping[str, ArrayLike]) -
             else:
                 from safetensors.numpy import save
 
+                _require_sizes(target, arrays)
                 file.write(save({name: np.ascontiguousarray(array).reshape(array.shape) for name, array in arrays.items()}))
             file.flush()
             os.fsync(file.fileno())
@@ -66,20 +74,40 @@ def _numbers(path: Path, name: str, array: NDArray[Any]) -> NDArray[Any]:
 
 def _read_npz(source: Path) -> dict[str, NDArray[np.generic]]:
     try:
-        with source.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        with source.open("rb") as opened:
+            file = np.load(opened, allow_pickle=False)
+            if isinstance(file, np.lib.npyio.NpzFile):
+                return {name: file[name] for name in file.files}
     except (ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
         raise ValueError(f"{source} is no .npz file of numbers: {error}") from error
+    raise ValueError(f"{source} is no .npz file: it holds one array without a name, as numpy.save writes it")
 
 
 def _read_safetensors(source: Path) -> dict[str, NDArray[np.generic]]:
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
+    from safetensors import SafetensorError, deserialize
 
     try:
-        return dict(load(source.read_bytes()))
-    except (SafetensorError, KeyError) as error:
+        found = deserialize(source.read_bytes())  # type: ignore[no-untyped-call]
+    except SafetensorError as error:
         raise ValueError(f"{source} is no .safetensors file: {error}") from error
+    return {name: _tensor(source, name, tensor["dtype"], tensor["data"]).reshape(tensor["shape"]) for name, tensor in found}
+
+
+def _tensor(source: Path, name: str, kind: str, data: bytes) -> NDArray[np.generic]:
+    """A tensor's elements. The upper half of a float32 is a bfloat16, which NumPy does not have."""
+    if kind == "BF16":
+        return (np.frombuffer(data, "<u2").astype(np.uint32) << np.uint32(16)).view(np.float32)
+    if kind not in TENSORS:
+        raise ValueError(f"{source}: {name!r} has elements of type {kind}, which can't be read: there are {', '.join([*TENSORS, 'BF16'])}")
+    return np.frombuffer(data, TENSORS[kind])
+
+
+def _require_sizes(target: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
+    for name, array in arrays.items():
+        if array.dtype.itemsize > 8:
+            raise ValueError(
+                f"{target}: {name!r} has elements of type {array.dtype}, which .safetensors has no room for: make them float64"
+            )
 
 
 def _checked(path: str | os.PathLike[str]) -> Path:

@@ -62,8 +62,12 @@ class Run:
         """Writes its parameters to a file, .npz or .safetensors by the suffix: `load_params` reads them."""
         save_params(path, self.params())
 
-    def watch(self, from_step: int = 0) -> Iterator[Progress]:
-        """How it goes, from now on until it has ended; with the steps from this one on. Lost connections are made again."""
+    def watch(self, from_step: int = 0, *, timeout: float | None = None) -> Iterator[Progress]:
+        """How it goes, from now on until it has ended; with the steps from this one on.
+
+        Lost connections are made again, for `timeout` seconds each (None: for ever): then UnavailableError is raised.
+        """
+        heard = time.monotonic()
         while True:
             request = wire.WatchRunRequest(run=self.name, from_step=from_step)
             try:
@@ -72,9 +76,10 @@ class Run:
                     if progress.steps:  # a message has some of them, and may be the last that comes over this connection
                         from_step = progress.steps[-1].step + 1
                     yield progress
+                    heard = time.monotonic()
             except grpc.RpcError as refused:
                 error = error_of(refused)
-                if not isinstance(error, UnavailableError):
+                if not isinstance(error, UnavailableError) or (timeout is not None and time.monotonic() - heard > timeout):
                     raise error from None
                 time.sleep(WATCH_PAUSE)
             else:
@@ -121,8 +126,9 @@ class Run:
         callback: Callable[[Epoch], object] | None,
     ) -> Fit:
         """What `sumgrad.fit` does with a run: takes part in it for so many epochs of the data that all members share, or until it has ended."""
-        if self._objective is None:
-            self._objective = objective
+        if self.info().graph_id != self._service.protocol.encoded(objective).id:
+            raise ValueError(f"run {self.name!r} trains another objective: fit it with the one that it was made with")
+        self._objective = objective
         with self.join(data=data, batch_size=batch_size, seed=seed) as member:
             return _Fitting(member, objective, optimizer, shown, callback).fit(epochs)
 

@@ -45,6 +45,9 @@ class RunProtocol(Conversation):
     ) -> Steps[RunInfo]:
         """Makes a run, or finds the one of this name that was made alike."""
         Options(evaluator, precision)
+        for what, count, least in (("members", members, 1), ("min_members", min_members, 1), ("max_steps", max_steps or 0, 0)):
+            if count < least:
+                raise ValueError(f"{what} must be at least {least}, not {count}")
         deadline = self._deadline(timeout)
         specification = wire.RunSpecification(
             evaluator=WISHES[evaluator],

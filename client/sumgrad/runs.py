@@ -169,9 +169,9 @@ def encode_optimizer(optimizer: Optimizer) -> wire.Optimizer:
     return message
 
 
-def _encode_rate(rate: object) -> wire.Schedule:
-    if isinstance(rate, int | float):
-        return wire.Schedule(rate=rate)
+def _encode_rate(rate: Any) -> wire.Schedule:
+    if np.ndim(rate) == 0 and np.asarray(rate).dtype.kind in "fiu":  # a number of NumPy's too
+        return wire.Schedule(rate=float(rate))
     if not isinstance(rate, Schedule):
         raise TypeError("a function can't be sent as a learning rate: use sg.optim.Schedule, or let members update (optimizer=None)")
     message = wire.Schedule(rate=rate.rate, warmup_steps=rate.warmup_steps)

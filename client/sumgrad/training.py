@@ -68,7 +68,9 @@ class Fit:
 
     @property
     def value(self) -> float:
-        """The objective's value as the last epoch gathered it."""
+        """The objective's value as the last epoch gathered it. ValueError if there was none, since the run had ended before."""
+        if not self.history:
+            raise ValueError("this fit has no value: its run had ended before it took a step; run.info().last has the last one")
         return self.history[-1].value
 
 
@@ -110,7 +112,7 @@ def fit(
     """Trains the parameters of an objective on data whose arrays have a leading sample axis, or on a dataset that was uploaded to the service.
 
     `service` sums the gradients; None does it in this process. It may be a run (`Service.run`): then this fit is one of its members, all of which have the
-    same data and share each batch; the run has the parameters, and the optimiser too, unless it was made without one. Without a `batch_size` every step takes all samples in their order; with
+    same data and share each batch (in the order of `sumgrad.batches`, which is another than that of a fit on a service); the run has the parameters, and the optimiser too, unless it was made without one. Without a `batch_size` every step takes all samples in their order; with
     one, each epoch goes through them in a new order that `seed` decides. `params` are the starting values (None: the objective's own).
     `callback` is called after each epoch; a true result ends the fit.
 
@@ -127,6 +129,8 @@ def fit(
         if isinstance(service, TrainingRun):
             if params is not None or ahead:
                 raise ValueError("a run has its own parameters, and goes on step by step: fit it without params and ahead")
+            if (evaluator, precision) != ("auto", "f64"):
+                raise ValueError("what evaluates a run, and in which precision, was said when it was made: fit it without")
             return service.fitted(objective, data, optimizer, batch_size, epochs, seed, partial(_show, bar), callback)
         if optimizer is None:
             raise ValueError("only a run may have an optimiser of its own: pass one")

@@ -30,6 +30,11 @@ VECTOR = "vector"
 """Under this name `step_vector` keeps its state."""
 
 
+def _require(name: str, value: float) -> None:
+    if not 0.0 <= value < math.inf:
+        raise ValueError(f"{name} must be at least 0 and finite, not {value}")
+
+
 class Optimizer(ABC):
     """What all optimisers share: the step count, the learning rate, clipping, and the walk over the parameters.
 
@@ -194,6 +199,8 @@ class SGD(Optimizer):
         super().__init__(learning_rate, clip_norm=clip_norm, clip_value=clip_value)
         if nesterov and momentum <= 0.0:
             raise ValueError("nesterov needs a momentum above 0")
+        _require("momentum", momentum)
+        _require("weight_decay", weight_decay)
         self.momentum = momentum
         self.nesterov = nesterov
         self.weight_decay = weight_decay
@@ -237,6 +244,8 @@ class Adam(Optimizer):
         super().__init__(learning_rate, clip_norm=clip_norm, clip_value=clip_value)
         if not all(0.0 <= beta < 1.0 for beta in betas):
             raise ValueError(f"betas must lie in [0, 1), not {betas}")
+        _require("epsilon", epsilon)
+        _require("weight_decay", weight_decay)
         self.betas = betas
         self.epsilon = epsilon
         self.weight_decay = weight_decay

@@ -124,6 +124,13 @@ def test_impossible_settings_are_errors() -> None:
         SGD(0.1, nesterov=True)
     with pytest.raises(ValueError, match="betas"):
         Adam(betas=(1.0, 0.9))
+    with pytest.raises(ValueError, match=r"momentum must be at least 0 and finite, not -0\.5"):
+        SGD(0.1, momentum=-0.5)
+    with pytest.raises(ValueError, match="epsilon"):
+        Adam(epsilon=-1.0)
+    for kind in (SGD, Adam, AdamW):
+        with pytest.raises(ValueError, match="weight_decay"):
+            kind(0.1, weight_decay=float("nan"))
 
 
 @pytest.mark.parametrize("make", [lambda: SGD(0.1, momentum=0.9), lambda: Adam(0.1), lambda: AdamW(0.1)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 from pathlib import Path
@@ -155,3 +156,32 @@ def test_the_reserved_name(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
     sg.save_params(tmp_path / "p.npz", params)
     assert list(sg.load_params(tmp_path / "p.npz")) == ["__metadata__"]
+
+
+def tensor(kind: str, shape: list[int], data: bytes) -> bytes:
+    """A .safetensors file of one tensor: the length of a header in JSON, the header, the data."""
+    header = json.dumps({"w": {"dtype": kind, "shape": shape, "data_offsets": [0, len(data)]}}).encode()
+    return len(header).to_bytes(8, "little") + header + data
+
+
+def test_elements_that_numpy_lacks(tmp_path: Path) -> None:
+    """The bfloat16 of other libraries is read, as the upper half of a float32; other types of theirs are named, and so is what a file has no room for."""
+    values = np.array([1.5, -2.0, 0.0, np.inf], np.float32)
+    halves = (values.view(np.uint32) >> np.uint32(16)).astype("<u2").tobytes()
+    path = tmp_path / "theirs.safetensors"
+    path.write_bytes(tensor("BF16", [2, 2], halves))
+    assert sg.load_params(path)["w"].tolist() == values.reshape(2, 2).tolist()
+    path.write_bytes(tensor("F8_E4M3", [2], b"ab"))
+    with pytest.raises(ValueError, match=r"theirs\.safetensors: 'w' has elements of type F8_E4M3"):
+        sg.load_params(path)
+    with pytest.raises(ValueError, match=r"'w' has elements of type .*make them float64"):
+        sg.save_params(path, {"w": np.ones(2, np.longdouble)})
+
+
+def test_one_array_is_no_npz(tmp_path: Path) -> None:
+    """What numpy.save writes has no names."""
+    path = tmp_path / "one.npz"
+    with path.open("wb") as file:
+        np.save(file, np.ones(2))
+    with pytest.raises(ValueError, match="one array without a name"):
+        sg.load_params(path)

@@ -123,3 +123,18 @@ def test_flat_vectors() -> None:
         flat({"a": params["a"]}, shapes, "the test")
     with pytest.raises(ValueError, match=r"the test has 'b' of shape \(1,\); in the run it has \(\)"):
         flat({**params, "b": np.ones(1)}, shapes, "the test")
+
+
+@pytest.mark.parametrize("rate", [np.float32(0.25), np.array(0.25), np.int64(1), 0.25, 1])
+def test_any_number_is_a_rate(rate: Any) -> None:
+    """NumPy's numbers too; what is none is refused."""
+    assert encode_optimizer(sg.optim.SGD(rate)).learning_rate.rate == float(rate)
+    with pytest.raises(TypeError, match=r"use sg\.optim\.Schedule"):
+        encode_optimizer(sg.optim.SGD(lambda step: 0.1))
+
+
+@pytest.mark.parametrize(("name", "count"), [("members", 0), ("members", -1), ("min_members", 0), ("max_steps", -1)])
+def test_counts_are_named(name: str, count: int) -> None:
+    """What there can't be so few of is refused here."""
+    with pytest.raises(ValueError, match=f"{name} must be at least [01], not {count}"):
+        drive(protocol().create_run("run", OBJECTIVE, sg.optim.SGD(0.5), None, **{**OPTIONS, name: count}))

@@ -526,6 +526,8 @@ def test_commands(service: sg.Service, tmp_path: Path, capsys: pytest.CaptureFix
         return capsys.readouterr().out
 
     assert any(line.split()[:3] == ["shell", "running", "4"] for line in said().splitlines())
+    assert [info["name"] for info in json.loads(said("list", "--json"))] == [info["name"] for info in json.loads(said("--json", "list"))]
+    assert json.loads(said("show", "shell", "--json"))["step"] == 4
     assert said("list") == said()
     assert [info["step"] for info in json.loads(said("--json")) if info["name"] == "shell"] == [4]
     assert "65 parameters in 4 arrays, updated by the server" in said("show", "shell")
@@ -540,3 +542,49 @@ def test_commands(service: sg.Service, tmp_path: Path, capsys: pytest.CaptureFix
     assert "forgotten" in said("stop", "shell", "--forget")
     assert main(["runs", address, "show", "shell"]) == 1
     assert "shell" in capsys.readouterr().err
+
+
+def test_commands_of_a_run_that_has_diverged(service: sg.Service, capsys: pytest.CaptureFixture[str]) -> None:
+    """JSON has no word for what is no number."""
+    assert service.process is not None
+    with service.run("diverged", None, sg.optim.SGD(0.1), params={"w": 1.0}).join("ada", timeout=support.PATIENCE) as member:
+        assert member.step_gradient({"w": np.inf}, value=np.nan) is not None
+    assert main(["runs", service.process.address, "show", "diverged", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert shown["last"]["value"] is None
+
+
+def test_watching_ends_with_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """One who watches a server that does not come back is told so after a while, and Ctrl-C ends it without a word."""
+    monkeypatch.setattr("sumgrad.commands.runs.AWAY_SECONDS", 0.5)
+    with sg.local(workers=1) as service:
+        assert service.process is not None
+        run = training.create(service, "watched", 0, members=1)
+        news = run.watch(timeout=0.5)
+        next(news)
+        kill(service.process.pid)
+        with pytest.raises(sg.UnavailableError):
+            list(news)
+
+    def interrupted(*given: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sumgrad.commands.runs.connected", interrupted)
+    assert main(["runs", "127.0.0.1:1"]) == 130
+    assert capsys.readouterr() == ("", "")
+
+
+def test_fit_takes_what_the_run_was_made_with(service: sg.Service) -> None:
+    """Another objective, evaluator or precision is refused; a fit of a run that has ended says that it has no value."""
+    run = training.create(service, "fitted", 1, members=1)
+    arguments = (training.data(), None)
+    other = sg.Objective(sg.param("w", 0.0) * sg.sum(sg.input("x", shape=(training.FEATURES,))))
+    for handle in (run, service.get_run("fitted")):
+        with pytest.raises(ValueError, match="'fitted' trains another objective"):
+            sg.fit(handle, other, *arguments, progress=False)
+    with pytest.raises(ValueError, match="when it was made"):
+        sg.fit(run, training.network(), *arguments, precision="f32", progress=False)
+    assert np.isfinite(sg.fit(run, training.network(), *arguments, progress=False).value)
+    ended = sg.fit(run, training.network(), *arguments, progress=False)
+    with pytest.raises(ValueError, match="had ended before it took a step"):
+        _ = ended.value

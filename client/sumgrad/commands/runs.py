@@ -19,12 +19,16 @@ if TYPE_CHECKING:
     from sumgrad.runs import MemberInfo, RunInfo, StepRecord
 
 
+AWAY_SECONDS = 60.0
+"""How long one watches a server that does not answer."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The server, and what to do there."""
     add_address(parser)
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
     actions = parser.add_subparsers(dest="action", metavar="ACTION", title="actions", description="without one, all runs are listed")
-    actions.add_parser("list", help="list all runs")
+    listing = actions.add_parser("list", help="list all runs")
     texts = {
         "show": "show how a run stands, and its members",
         "watch": "follow a run until it has ended",
@@ -34,6 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     made = {name: actions.add_parser(name, help=text) for name, text in texts.items()}
     for action in made.values():
         action.add_argument("run", help="its name or id")
+    for action in (*made.values(), listing):
+        action.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print JSON, for programs")
     made["stop"].add_argument("--forget", action="store_true", help="also delete what it has come to")
     made["export"].add_argument("file", metavar="FILE", help="a file that ends in .npz or .safetensors")
 
@@ -50,7 +56,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _list(runs: Sequence[RunInfo], options: argparse.Namespace) -> None:
     if options.json:
-        print(json.dumps([_plain(info) for info in runs], indent=2))
+        _print_json([_plain(info) for info in runs], indent=2)
         return
     head = ["name", "state", "step", "of", "members", "samples", "value", "made (UTC)"]
     print_table(head, [_row(info) for info in runs])
@@ -70,7 +76,7 @@ def _seated(info: RunInfo) -> list[MemberInfo]:
 def _show(run: Run, options: argparse.Namespace) -> None:
     info = run.info()
     if options.json:
-        print(json.dumps(_plain(info), indent=2))
+        _print_json(_plain(info), indent=2)
         return
     most = "" if info.max_steps is None else f" of {info.max_steps:,}"
     count = sum(math.prod(shape) for shape in info.shapes.values())
@@ -98,9 +104,9 @@ def _figures(record: StepRecord) -> Iterator[tuple[str, float]]:
 def _watch(run: Run, options: argparse.Namespace) -> None:
     if options.json:
         step = run.info().step
-        for progress in run.watch(step):
+        for progress in run.watch(step, timeout=AWAY_SECONDS):
             for record in progress.steps:
-                print(json.dumps(_plain_record(record)), flush=True)
+                _print_json(_plain_record(record))
         return
     _watch_bar(run)
 
@@ -110,7 +116,7 @@ def _watch_bar(run: Run) -> None:
 
     info = run.info()
     with tqdm(total=info.max_steps, initial=info.step, unit="step", desc=info.name) as bar:
-        for progress in run.watch(info.step):
+        for progress in run.watch(info.step, timeout=AWAY_SECONDS):
             info = progress.info
             figures = {} if info.last is None else {name: f"{value:.4g}" for name, value in _figures(info.last)}
             bar.set_postfix({"state": info.state, "members": len(_seated(info)), **figures}, refresh=not progress.steps)
@@ -121,7 +127,7 @@ def _watch_bar(run: Run) -> None:
 def _stop(run: Run, options: argparse.Namespace) -> None:
     info = run.stop(forget=options.forget)
     if options.json:
-        print(json.dumps(_plain(info), indent=2))
+        _print_json(_plain(info), indent=2)
     else:
         print(f"{info.name}: {info.state} after {info.step:,} steps{', and forgotten' if options.forget else ''}")
 
@@ -131,6 +137,19 @@ def _export(run: Run, options: argparse.Namespace) -> None:
 
 
 ACTIONS = {"show": _show, "watch": _watch, "stop": _stop, "export": _export}
+
+
+def _print_json(value: object, indent: int | None = None) -> None:
+    """What is no number, or infinite, is null: JSON has no other word for it."""
+    print(json.dumps(_finite(value), indent=indent, allow_nan=False), flush=True)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _plain(info: RunInfo) -> dict[str, Any]:
