@@ -247,9 +247,8 @@ def test_every_prefix_of_the_bytes_gives_a_prefix_of_the_records(tmp_path: Path)
         assert found(changed(folder, path, data[:length])).get("r", []) == expected, length
 
 
-@pytest.mark.parametrize(
-    ("length", "zeros"), [(0, 0), (0, PAGE), (1, 0), (len(frames.KIND), 0), (frames.HEADER_BYTES, 0), (frames.HEADER_BYTES, PAGE)]
-)
+@pytest.mark.parametrize("zeros", [0, PAGE])
+@pytest.mark.parametrize("length", [0, 1, len(frames.KIND), frames.HEADER_BYTES])
 def test_a_segment_that_was_hardly_begun_is_begun_anew(tmp_path: Path, length: int, zeros: int) -> None:
     """What a server leaves that ends before the first frame of a segment is there is in nobody's way."""
     folder = tmp_path / "runs"

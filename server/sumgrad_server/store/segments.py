@@ -180,12 +180,12 @@ def read(path: Path) -> Content:
 
 
 def _require_unbegun(path: Path, data: memoryview) -> None:
-    """Of a file without header: part of one at most was written, or zeros for what was to come. Raises StateError."""
-    head, behind = data[: frames.HEADER_BYTES], data[frames.HEADER_BYTES :]
-    if len(head) == frames.HEADER_BYTES and any(head):
+    """Of a file without header: behind it there are zeros at most, so no frame was begun. Raises StateError."""
+    if not bytes(data[frames.HEADER_BYTES :]).strip(b"\0"):
+        return
+    if any(data[: frames.HEADER_BYTES]):
         raise StateError(f"{path} is no journal that this server knows: use the sumgrad that wrote it; or, if it is damaged, {ADVICE}")
-    if bytes(behind).strip(b"\0"):
-        raise damaged(path, 0)
+    raise damaged(path, 0)
 
 
 def cut(content: Content) -> None:
