@@ -331,6 +331,20 @@ def test_two_members_train(server: Any, name: str, mean: bool) -> None:
     assert [line.step for part in watch(server, name, 4) for line in part.steps] == [4, 5, 6]
 
 
+def test_a_ledger_from_beyond_its_end_is_empty(server: Any, name: str) -> None:
+    """From any number on that the wire can hold."""
+    create(server, name)
+    seat = Seat(server, name)
+    seat.samples(seat.turn(), SAMPLES["a"])
+    assert seat.turn().step == 1
+    for first in (1, 2, 1 << 31, (1 << 63) - 1, 1 << 63, (1 << 64) - 1):
+        assert not get(server, name, ledger_from=first).ledger
+        watched = watch(server, name, first)
+        assert not next(watched).steps
+        watched.cancel()
+    assert len(get(server, name, ledger_from=0).ledger) == 1
+
+
 def test_a_seat_is_taken_over(server: Any, name: str) -> None:
     """Who joins under a name that is there takes its seat: the stream before ends, and its session is worth nothing any more."""
     create(server, name)

@@ -199,7 +199,7 @@ class Book:
     def since(self, step: int) -> list[Line]:
         """The ledger from this step on, as far back as it is kept."""
         start = step - self.ledger[0].step if self.ledger else 0
-        return list(islice(self.ledger, max(0, start), None))
+        return list(islice(self.ledger, min(max(0, start), len(self.ledger)), None))  # islice takes no number that callers choose
 
     def snapshot(self) -> Parts:
         """All of it as bytes."""
