@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,11 +28,13 @@ RESERVED = "__metadata__"  # the one name in the header of a .safetensors file t
 def save_params(path: str | os.PathLike[str], params: Mapping[str, ArrayLike]) -> None:
     """Writes arrays by name, whole or not at all, in the format that the suffix says.
 
-    ValueError for another suffix, for what holds no real numbers and for the one name that .safetensors reserves; OSError.
+    ValueError for another suffix, for what holds no real numbers and for a name that the format can't keep; OSError.
     """
     target = _checked(path)
     if target.suffix == ".safetensors" and RESERVED in params:
         raise ValueError(f"{target}: a .safetensors file keeps the name {RESERVED!r} for itself: rename the parameter, or write .npz")
+    if target.suffix == ".npz":
+        _require_whole_names(target, params)
     arrays = {name: _numbers(target, name, np.asarray(values)) for name, values in params.items()}
     fresh = target.with_name(f"{target.name}.{secrets.token_hex(4)}.new")
     try:
@@ -100,6 +102,12 @@ def _tensor(source: Path, name: str, kind: str, data: bytes) -> NDArray[np.gener
     if kind not in TENSORS:
         raise ValueError(f"{source}: {name!r} has elements of type {kind}, which can't be read: there are {', '.join([*TENSORS, 'BF16'])}")
     return np.frombuffer(data, TENSORS[kind])
+
+
+def _require_whole_names(target: Path, names: Iterable[str]) -> None:
+    for name in names:
+        if "\0" in name:
+            raise ValueError(f"{target}: a .npz file cuts the name {name!r} at its NUL: rename the parameter, or write .safetensors")
 
 
 def _require_sizes(target: Path, arrays: Mapping[str, NDArray[Any]]) -> None:

@@ -126,8 +126,13 @@ class Run:
         callback: Callable[[Epoch], object] | None,
     ) -> Fit:
         """What `sumgrad.fit` does with a run: takes part in it for so many epochs of the data that all members share, or until it has ended."""
-        if self.info().graph_id != self._service.protocol.encoded(objective).id:
-            raise ValueError(f"run {self.name!r} trains another objective: fit it with the one that it was made with")
+        info = self.info()
+        if not info.graph_id:
+            raise ValueError(f"run {self.name!r} has no objective, so there is nothing to fit: join it, and use step_gradient")
+        if (info.graph_id, info.reduction) != (self._service.protocol.encoded(objective).id, objective.reduction):
+            raise ValueError(
+                f"run {self.name!r} trains another objective, or reduces it in another way: fit it with the one that it was made with"
+            )
         self._objective = objective
         with self.join(data=data, batch_size=batch_size, seed=seed) as member:
             return _Fitting(member, objective, optimizer, shown, callback).fit(epochs)

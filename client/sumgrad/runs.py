@@ -52,7 +52,10 @@ class StepRecord:
 
 @dataclass(frozen=True)
 class RunInfo:
-    """How a run stands. `state` is "waiting" (for members), "running", "finished" or "stopped"; `step` counts those that are committed."""
+    """How a run stands. `state` is "waiting" (for members), "running", "finished" or "stopped"; `step` counts those that are committed.
+
+    `graph_id` ("" if it has no objective) and `reduction`, "sum" or "mean", say what it trains.
+    """
 
     id: str
     name: str
@@ -65,6 +68,7 @@ class RunInfo:
     shapes: Shapes
     updates: bool
     graph_id: str
+    reduction: str
     lease: float
     created: datetime.datetime
 
@@ -97,6 +101,7 @@ def read_run(message: wire.Run) -> RunInfo:
         shapes={named.name: tuple(named.array.shape) for named in message.parameters},
         updates=specification.HasField("optimizer"),
         graph_id=specification.graph_id,
+        reduction="mean" if specification.reduction == wire.REDUCTION_MEAN else "sum",
         lease=specification.lease_seconds,
         created=datetime.datetime.fromtimestamp(message.created, datetime.UTC),
     )
@@ -172,6 +177,8 @@ def encode_optimizer(optimizer: Optimizer) -> wire.Optimizer:
 def _encode_rate(rate: Any) -> wire.Schedule:
     if np.ndim(rate) == 0 and np.asarray(rate).dtype.kind in "fiu":  # a number of NumPy's too
         return wire.Schedule(rate=float(rate))
+    if not callable(rate):
+        raise TypeError(f"a learning rate is a number or an sg.optim.Schedule, not {rate!r}")
     if not isinstance(rate, Schedule):
         raise TypeError("a function can't be sent as a learning rate: use sg.optim.Schedule, or let members update (optimizer=None)")
     message = wire.Schedule(rate=rate.rate, warmup_steps=rate.warmup_steps)

@@ -112,7 +112,8 @@ def fit(
     """Trains the parameters of an objective on data whose arrays have a leading sample axis, or on a dataset that was uploaded to the service.
 
     `service` sums the gradients; None does it in this process. It may be a run (`Service.run`): then this fit is one of its members, all of which have the
-    same data and share each batch (in the order of `sumgrad.batches`, which is another than that of a fit on a service); the run has the parameters, and the optimiser too, unless it was made without one. Without a `batch_size` every step takes all samples in their order; with
+    same data and share each batch (in the order of `sumgrad.batches`, which is another than that of a fit on a service); the run has the parameters, and the
+    optimiser too, unless it was made without one; the objective must be the run's. Without a `batch_size` every step takes all samples in their order; with
     one, each epoch goes through them in a new order that `seed` decides. `params` are the starting values (None: the objective's own).
     `callback` is called after each epoch; a true result ends the fit.
 

@@ -158,6 +158,16 @@ def test_the_reserved_name(tmp_path: Path) -> None:
     assert list(sg.load_params(tmp_path / "p.npz")) == ["__metadata__"]
 
 
+@pytest.mark.parametrize("name", ["\0", "nul\0x", "w\0"])
+def test_a_name_that_zip_cuts(tmp_path: Path, name: str) -> None:
+    """Archives end names at NUL, so that two may become one: it is refused by name there, and nothing is written; .safetensors takes it."""
+    with pytest.raises(ValueError, match=r"p\.npz: .*\\x00.*write \.safetensors"):
+        sg.save_params(tmp_path / "p.npz", {name: np.ones(2)})
+    assert not list(tmp_path.iterdir())
+    sg.save_params(tmp_path / "p.safetensors", {name: np.ones(2)})
+    assert list(sg.load_params(tmp_path / "p.safetensors")) == [name]
+
+
 def tensor(kind: str, shape: list[int], data: bytes) -> bytes:
     """A .safetensors file of one tensor: the length of a header in JSON, the header, the data."""
     header = json.dumps({"w": {"dtype": kind, "shape": shape, "data_offsets": [0, len(data)]}}).encode()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -131,6 +132,13 @@ def test_any_number_is_a_rate(rate: Any) -> None:
     assert encode_optimizer(sg.optim.SGD(rate)).learning_rate.rate == float(rate)
     with pytest.raises(TypeError, match=r"use sg\.optim\.Schedule"):
         encode_optimizer(sg.optim.SGD(lambda step: 0.1))
+
+
+@pytest.mark.parametrize("rate", ["x", None, True, np.array([0.25])])
+def test_what_is_no_rate_is_shown(rate: Any) -> None:
+    """Only a function is called one."""
+    with pytest.raises(TypeError, match=rf"a learning rate is a number or an sg\.optim\.Schedule, not {re.escape(repr(rate))}"):
+        encode_optimizer(sg.optim.SGD(rate))
 
 
 @pytest.mark.parametrize(("name", "count"), [("members", 0), ("members", -1), ("min_members", 0), ("max_steps", -1)])
