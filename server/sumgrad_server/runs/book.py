@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import compress, islice
 from typing import Any
 
@@ -44,12 +45,12 @@ class Made:
     layout: Layout
     created: int  # in seconds since 1970-01-01 UTC
 
-    @property
+    @cached_property
     def rules(self) -> Rules:
         """What members agreed on."""
         return rules_of(self.specification)
 
-    @property
+    @cached_property
     def update(self) -> str:
         """Who updates the parameters: "sgd", "adam" or "adamw" here, or "members"."""
         return self.specification.optimizer.WhichOneof("rule") or "members"
@@ -78,12 +79,27 @@ class Line:
     sums: Vector
 
 
+class Shared:
+    """Numbers of members, or their samples, of one step after the other: one array for as long as they are the same."""
+
+    def __init__(self, last: Array | None = None) -> None:
+        """Goes on with that of the last step."""
+        self._array = counts(()) if last is None else last
+        self._numbers = tuple(self._array.tolist())
+
+    def array(self, numbers: tuple[int, ...]) -> Array:
+        """These numbers."""
+        if numbers != self._numbers:
+            self._numbers, self._array = numbers, counts(numbers)
+        return self._array
+
+
 @dataclass(eq=False)
 class Book:
     """Everything about a run but who is there just now.
 
-    `vector` holds the parameters, one after the other, and is never written to: each step brings another; `views` are its parts by name. Where members update the parameters, it holds those at which the
-    last step was made, and `gradient` what came of it.
+    `vector` holds the parameters, one after the other, and is never written to: each step brings another. Where members update the parameters, it holds
+    those at which the last step was made, and `gradient` what came of it.
     """
 
     made: Made
@@ -99,6 +115,8 @@ class Book:
     sessions: dict[int, str] = field(default_factory=dict)  # of those that have seats
     samples: int = 0
     gradient: Vector | None = None
+    shared_members: Shared = field(default_factory=Shared)  # of the ledger's lines
+    shared_samples: Shared = field(default_factory=Shared)
 
     @classmethod
     def new(cls, made: Made, vector: Vector, kept: int) -> Book:
@@ -112,11 +130,6 @@ class Book:
         kept = 1 if self.optimizer is None else self.optimizer.kept
         names = sum(len(name.encode()) for name, _ in made.layout.grads + made.layout.metrics)
         return 8 * len(self.vector) * (1 + kept) + made.specification.ByteSize() + names + OVERHEAD_BYTES
-
-    @property
-    def views(self) -> dict[str, Array]:
-        """The parameters by name."""
-        return split(self.vector, self.made.layout.grads)
 
     def updated(self, record: Stepped) -> Vector:
         """The parameters after a step, for `apply`. The optimiser has taken the step then: to be asked for once."""
@@ -177,12 +190,7 @@ class Book:
             self.state = "finished"
 
     def _line(self, record: Stepped, sums: Vector) -> Line:
-        """Members, and their samples, that are the same in each step are kept once."""
-        members, samples = counts(record.members), counts(record.samples)
-        if self.ledger:
-            last = self.ledger[-1]
-            members = last.members if np.array_equal(last.members, members) else members
-            samples = last.samples if np.array_equal(last.samples, samples) else samples
+        members, samples = self.shared_members.array(record.members), self.shared_samples.array(record.samples)
         return Line(record.step, record.attempt, members, samples, record.seconds, sums)
 
     def _count(self, members: Sequence[int], samples: Sequence[int]) -> None:
@@ -246,6 +254,9 @@ def _restored(header: Mapping[str, Any], arrays: Mapping[str, Array], kept: int)
     book.sessions = dict(header["sessions"])
     book.gradient = arrays.get("gradient")
     book.ledger.extend(_unpacked({name.removeprefix(LINES): array for name, array in arrays.items() if name.startswith(LINES)}))
+    if book.ledger:
+        last = book.ledger[-1]
+        book.shared_members, book.shared_samples = Shared(last.members), Shared(last.samples)
     if book.optimizer is not None:
         prefix = "optimizer."
         book.optimizer.restore({name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)})

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 import numpy as np
 from sumgrad_engine.errors import InputError
-from sumgrad_engine.layout import Vector
+from sumgrad_engine.layout import Layout, Vector
 from sumgrad_engine.options import Options
 from sumgrad_engine.types import Array
 from sumgrad_proto.v1 import service_pb2 as wire
@@ -44,23 +44,21 @@ class Contributions:
         Raises InputError, StaleStepError if its attempt comes to nothing meanwhile, and what the executor raises.
         """
         first = number == run.machine.members[0]
-        views = self._parameters(run, contribution)
+        at = self._parameters(run, contribution)
         kind = contribution.WhichOneof("part")
         if kind == "gradient":
             vector = own_vector(run, contribution.gradient, self._settings)
             return Part(
-                vector, contribution.gradient.sample_count, await self._penalty(call, asker, run, contribution, views) if first else None
+                vector, contribution.gradient.sample_count, await self._penalty(call, asker, run, contribution, at) if first else None
             )
         if kind == "nothing":
             vector = np.zeros(run.book.made.layout.width)
-            return Part(vector, 0, await self._penalty(call, asker, run, contribution, views) if first else None)
+            return Part(vector, 0, await self._penalty(call, asker, run, contribution, at) if first else None)
         if kind is None:
             raise InputError("a contribution has a minibatch, rows, a gradient or nothing", field="contribution.part")
-        return await self._summed(call, asker, run, contribution, views, number)
+        return await self._summed(call, asker, run, contribution, at, number)
 
-    async def _summed(
-        self, call: Call, asker: Asker, run: Run, contribution: wire.Contribution, views: Mapping[str, Array], number: int
-    ) -> Part:
+    async def _summed(self, call: Call, asker: Asker, run: Run, contribution: wire.Contribution, at: Vector, number: int) -> Part:
         specification = run.book.made.specification
         if not specification.graph_id:
             raise InputError("this run has no graph: members send gradients that they have computed", field="contribution")
@@ -68,7 +66,7 @@ class Contributions:
         inputs, rows = await self._samples(call, contribution)
         run.require_now(contribution.step, contribution.attempt)
         options = self._grant(specification.evaluator, specification.precision, False)
-        wanted = GradientCall(views, inputs, rows, None, False, options, asker, apart=True)
+        wanted = GradientCall(run.views(at), inputs, rows, None, False, options, asker, apart=True)
         if self._executor.is_light(graph, wanted):
             run.gathering = run.gathering or Gathering(self._executor, run.all_here, run.during_attempt)
             found = await run.gathering.sum(number, graph, wanted)
@@ -84,9 +82,7 @@ class Contributions:
         dataset = await self._datasets.open(call.principal.namespace, wanted.dataset)
         return {}, await unblocking(len(wanted.rows.indices.data), codec.decode_rows, wanted.rows, dataset)
 
-    async def _penalty(
-        self, call: Call, asker: Asker, run: Run, contribution: wire.Contribution, views: Mapping[str, Array]
-    ) -> Vector | None:
+    async def _penalty(self, call: Call, asker: Asker, run: Run, contribution: wire.Contribution, at: Vector) -> Vector | None:
         specification = run.book.made.specification
         if not specification.graph_id:
             return None
@@ -98,33 +94,33 @@ class Contributions:
             raise InputError(said, field="contribution.parameters")
         run.require_now(contribution.step, contribution.attempt)
         options = self._grant(specification.evaluator, specification.precision, False)
-        return await run.during_attempt(self._executor.penalty(graph, views, options, asker))
+        return await run.during_attempt(self._executor.penalty(graph, run.views(at), options, asker))
 
-    def _parameters(self, run: Run, contribution: wire.Contribution) -> Mapping[str, Array]:
+    def _parameters(self, run: Run, contribution: wire.Contribution) -> Vector:
         """Those at which the sum is to be made: the run's or, if members update them, those that all of them send."""
         given = contribution.parameters
         if run.book.optimizer is not None:
             if given:
                 raise InputError("this run updates the parameters itself: send none", field="contribution.parameters")
-            return run.views
+            return run.book.vector
         if not given:
             if contribution.WhichOneof("part") in ("minibatch", "rows"):
                 said = "members of this run update the parameters: send those at which the sum is to be made"
                 raise InputError(said, field="contribution.parameters")
-            return run.views if run.at is None else run.at_views
+            return run.book.vector if run.at is None else run.at
         vector = vector_of(given, len(run.book.vector))
         if vector is None:
             said = f"parameters are {len(given)} bytes; this run has {len(run.book.vector)} numbers of 8 bytes"
             raise InputError(said, field="contribution.parameters")
         if run.at is None:
-            run.at, run.at_views = vector, split(vector, run.book.made.layout.grads)
+            run.at = vector
         elif run.at.tobytes() != given:
             raise InputError(
                 "these are not the parameters that another member has sent for this step: members must update them in the same way, "
                 "from the same ones (Turn.parameters and Turn.committed)",
                 field="contribution.parameters",
             )
-        return run.at_views
+        return run.at
 
 
 def own_vector(run: Run, gradient: wire.OwnGradient, settings: Settings) -> Vector:
@@ -138,13 +134,18 @@ def own_vector(run: Run, gradient: wire.OwnGradient, settings: Settings) -> Vect
     if gradient.sample_count > MAX_SAMPLES:
         said = f"the gradient is said to be of {gradient.sample_count:,} samples; at most {MAX_SAMPLES:,} can be counted at a time"
         raise InputError(said, field=f"{field}.sample_count")
-    metrics = codec.decode_arrays(gradient.metrics, f"{field}.metrics", settings)
-    wanted = dict(layout.metrics)
-    if {name: array.shape for name, array in metrics.items()} != wanted:
-        raise InputError(f"the metrics are {sorted(metrics)}; this run has {wanted}", field=f"{field}.metrics")
     vector = np.empty(layout.width)
     vector[0] = gradient.value
     vector[layout.width - length :] = slopes
+    if gradient.metrics or layout.metrics:
+        _put_metrics(vector, gradient, layout, settings)
+    return vector
+
+
+def _put_metrics(vector: Vector, gradient: wire.OwnGradient, layout: Layout, settings: Settings) -> None:
+    field = "contribution.gradient.metrics"
+    metrics, wanted = codec.decode_arrays(gradient.metrics, field, settings), dict(layout.metrics)
+    if {name: array.shape for name, array in metrics.items()} != wanted:
+        raise InputError(f"the metrics are {sorted(metrics)}; this run has {wanted}", field=field)
     for name, place in split(vector[1:], layout.metrics).items():
         place[...] = metrics[name]
-    return vector

@@ -23,7 +23,7 @@ from ..settings import Settings
 from ..store.journal import Journal, Snapshot
 from ..threads import unblocking
 from . import messages
-from .book import Book
+from .book import Book, split
 from .desk import Desk
 from .gathering import Gathering
 from .machine import Begin, Combine, End, Instruction, Left, Machine, Seated, Verdict
@@ -53,13 +53,12 @@ class Run:
     ) -> None:
         """`index` is that of the last record in the book."""
         self.book, self.index = book, index
-        self.views = book.views  # of the parameters at the current step
         self.machine: Machine = book.machine(clock())
         self.writing = asyncio.Lock()  # who holds it sees what is on the disk
         self.news: set[asyncio.Event] = set()  # of those who watch
         self.trouble = ""  # why it does not go on
         self.at: Vector | None = None  # where members update the parameters: those of the current attempt
-        self.at_views: Mapping[str, Array] = {}  # the same by name
+        self._views: tuple[Vector | None, Mapping[str, Array]] = (None, {})  # of parameters, and these by name
         self.gathering: Gathering | None = None  # of small contributions to the current attempt
         self._journal, self._totals, self._retry_seconds, self._clock = journal, totals, retry_seconds, clock
         self._work: set[asyncio.Task[Any]] = set()  # for contributions to the current attempt
@@ -161,6 +160,12 @@ class Run:
         if verdict == "stale":
             raise self._stale(step, attempt)
         return verdict
+
+    def views(self, vector: Vector) -> Mapping[str, Array]:
+        """The parameters in this vector by name: the same object for all who contribute to an attempt."""
+        if self._views[0] is not vector:
+            self._views = vector, split(vector, self.book.made.layout.grads)
+        return self._views[1]
 
     def require_now(self, step: int, attempt: int) -> None:
         """Raises StaleStepError if this is no longer the attempt."""
@@ -369,7 +374,7 @@ class Run:
 
     def _forget_attempt(self) -> None:
         """What was kept for the contributions of one attempt."""
-        self.at = None
+        self.at, self._views = None, (None, {})
         for task in self._work:
             task.cancel()
         if self.gathering is not None:
@@ -381,7 +386,7 @@ class Run:
         return set(self.machine.members) <= numbers | self.machine.given.keys()
 
     def _make_turn(self) -> None:
-        self._turn, self.views = messages.turn(self.book), self.book.views
+        self._turn = messages.turn(self.book)
 
     def _tell(self) -> None:
         """Tells all whose turn it is."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import queue
 import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -98,9 +99,7 @@ class Journal:
 
     def __init__(self, folder: Path | None, segment_bytes: int = SEGMENT_BYTES) -> None:
         self._folder, self._segment_bytes = folder, segment_bytes
-        self._condition = threading.Condition()
-        self._items: list[_Append | _Task] = []
-        self._closing = False
+        self._queue: queue.SimpleQueue[_Append | _Task | None] = queue.SimpleQueue()  # None: no more will come
         self._thread: threading.Thread | None = None
         self._disk: _Disk | None = None
         self._compacting = asyncio.Lock()
@@ -149,9 +148,7 @@ class Journal:
         """Ends when all that was appended is on the disk."""
         thread, self._thread = self._thread, None
         if thread is not None:
-            with self._condition:
-                self._closing = True
-                self._condition.notify()
+            self._queue.put(None)
             await asyncio.to_thread(thread.join)
 
     async def _in_thread(self, work: Callable[[], Result]) -> Result:
@@ -161,35 +158,36 @@ class Journal:
         return result
 
     async def _put(self, item: _Append | _Task) -> None:
-        with self._condition:
-            if self._closing:
-                raise RuntimeError("the journal is closed")
-            self._items.append(item)
-            self._condition.notify()
+        if self._thread is None:
+            raise RuntimeError("the journal is closed")
+        self._queue.put(item)
         await item.done
 
     def _work(self) -> None:
         """The thread's: what has come while it wrote is written at once."""
         assert self._disk is not None
-        while items := self._taken():
+        more = True
+        while more:
             group: list[_Append] = []
-            for item in items:
+            for item in self._taken():
                 if isinstance(item, _Append):
                     group.append(item)
+                    continue
+                self._write(group)
+                group = []
+                if item is None:
+                    more = False
                 else:
-                    self._write(group)
-                    group = []
                     self._do(item.work, [item.done])
             self._write(group)
         self._disk.close()
 
-    def _taken(self) -> list[_Append | _Task]:
-        """All that waits; nothing when it is over."""
-        with self._condition:
-            while not self._items and not self._closing:
-                self._condition.wait()
-            items, self._items = self._items, []
-            return items
+    def _taken(self) -> list[_Append | _Task | None]:
+        """All that waits, for which it waits."""
+        items = [self._queue.get()]
+        while not self._queue.empty():  # nobody else takes from it
+            items.append(self._queue.get())
+        return items
 
     def _write(self, group: Sequence[_Append]) -> None:
         assert self._disk is not None
