@@ -88,9 +88,9 @@ class RunProtocol(Conversation):
         self._registered.discard(graph.id)
         yield from self._register(graph, self._deadline(timeout))
 
-    def join_run(self, run: str, member: str, *, timeout: float | None = None) -> Steps[tuple[RunInfo, int, str]]:
-        """Takes a seat: the run, the member's number, and the session."""
-        request = wire.JoinRunRequest(request_id=self._new_request_id(), run=run, member=member)
+    def join_run(self, run: str, member: str, session: str, *, timeout: float | None = None) -> Steps[tuple[RunInfo, int, str]]:
+        """Takes a seat with this session: the run, the member's number, and the session ("" if the run has ended)."""
+        request = wire.JoinRunRequest(request_id=self._new_request_id(), run=run, member=member, session=session)
         reply = yield from self._send(calls.JOIN_RUN, unary, request, self._deadline(timeout))
         return read_run(reply.run), reply.number, reply.session
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import queue
 import random
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,6 +28,7 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
 """Seconds before the stream is attached again, doubled each time it breaks without an answer."""
 BEATS, LEAST_BEAT = 3, 0.05
 """Signs of life in one lease, and seconds between them at least."""
+SESSION_BYTES = 12
 LEAVE_SECONDS = 2.0
 """How long one waits for the server to hear that one leaves."""
 
@@ -49,7 +51,7 @@ class Seat:
         self._gone = False  # for a reason that nothing mends: there is nothing to give up
         self._failures = 0
         self.attachments = 0
-        self.run, self.number, self._session = service.carry_out(service.protocol.join_run(run, name, timeout=timeout))
+        self.run, self.number, self._session = service.carry_out(service.protocol.join_run(run, name, _new_session(), timeout=timeout))
         beat = self.run.lease / BEATS
         period = beat if timeout is None else min(beat, timeout / 4)
         self._keeper = threading.Thread(target=self._keep, args=[max(LEAST_BEAT, period)], name="sumgrad-lease", daemon=True)
@@ -127,7 +129,7 @@ class Seat:
 
     def _attached(self) -> _Line:
         self.attachments += 1
-        attach = wire.Attach(run=self.run.id, number=self.number, session=self._session)
+        attach = wire.Attach(run=self.run.id, number=self.number, session=self._session, count=self.attachments)
         return _Line(self._service, wire.StepRequest(attach=attach))
 
     @contextmanager
@@ -156,9 +158,10 @@ class Seat:
 
     def _join_again(self) -> None:
         """Takes a seat, as soon as there is one. Raises DeadlineExceededError, ServiceError."""
+        join = partial(self._service.protocol.join_run, self.run.id, self._name, _new_session())
         while True:
             try:
-                self.run, self.number, self._session = self.ask(partial(self._service.protocol.join_run, self.run.id, self._name))
+                self.run, self.number, self._session = self.ask(join)
             except ResourceExhaustedError as error:
                 if error.details.get("limit") != "max_run_members":
                     raise
@@ -192,6 +195,11 @@ class Seat:
             if until is not None and time.monotonic() >= until:
                 self._overdue = True
                 line.cancel()
+
+
+def _new_session() -> str:
+    """For a seat: it is asked for with the same one until there is an answer, so that no request that was lost on its way takes the seat later."""
+    return secrets.token_hex(SESSION_BYTES)
 
 
 class _Line:

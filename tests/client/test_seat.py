@@ -53,6 +53,8 @@ class Script(grpc.GenericRpcHandler):
         self.asked: list[str] = []
         self.attached: list[wire.Attach] = []
         self.contributions: list[wire.Contribution] = []
+        self.sessions: list[str] = []
+        self.lost_joins = 0
         self.left = 0
         self.beats = threading.Semaphore(0)
 
@@ -63,9 +65,13 @@ class Script(grpc.GenericRpcHandler):
         return kind(getattr(self, method.name), method.request.FromString, method.reply.SerializeToString)
 
     def JoinRun(self, request: wire.JoinRunRequest, context: grpc.ServicerContext) -> wire.JoinRunResponse:  # noqa: N802 - gRPC's name
-        """The same number each time, and another session."""
+        """The same number each time, and the session that is asked for."""
         self.asked.append("JoinRun")
-        return wire.JoinRunResponse(run=self.run, number=NUMBER, session=f"session {self.asked.count('JoinRun')}")
+        self.sessions.append(request.session)
+        if self.lost_joins:
+            self.lost_joins -= 1
+            context.abort(grpc.StatusCode.UNAVAILABLE, "lost by the script")
+        return wire.JoinRunResponse(run=self.run, number=NUMBER, session=request.session)
 
     def RegisterGraph(self, request: wire.RegisterGraphRequest, context: grpc.ServicerContext) -> wire.RegisterGraphResponse:  # noqa: N802
         """Whatever it is."""
@@ -180,7 +186,7 @@ def test_contribution_is_sent_again_over_another_stream() -> None:
     with scripted(breaks, breaks, works) as (run, script), run.join("ada") as member:
         found = member.step(DATA)
     assert (found.step, found.value, dict(found.samples), float(found.params["w"])) == (0, 0.0, {NUMBER: 1}, 1.0)
-    assert [attach.session for attach in script.attached] == ["session 1"] * 3
+    assert [attach.session for attach in script.attached] == script.sessions * 3
     assert len({each.SerializeToString() for each in script.contributions}) == 1
     assert len(script.contributions) == 3
     assert script.left == 1
@@ -220,6 +226,35 @@ def test_stream_that_just_ends_is_attached_again() -> None:
     assert script.left == 0
 
 
+def test_a_seat_is_asked_for_with_one_session() -> None:
+    """Until there is an answer: a request that was lost can't take the seat from a later one. Each seat has another; streams are counted."""
+
+    def breaks(said: Said) -> Iterator[wire.StepResponse]:
+        yield turn(0)
+        next(said)
+        raise RefusedError(grpc.StatusCode.UNAVAILABLE)
+
+    def leaves_behind(said: Said) -> Iterator[wire.StepResponse]:
+        script.lost_joins = 2
+        raise RefusedError(grpc.StatusCode.ABORTED, "LEFT_BEHIND")
+        yield
+
+    def works(said: Said) -> Iterator[wire.StepResponse]:
+        yield turn(0)
+        next(said)
+        yield turn(1)
+        yield from until_left(said)
+
+    with scripted(breaks, leaves_behind, works) as (run, script):
+        script.lost_joins = 1
+        with run.join("ada") as member:
+            assert member.step(DATA).step == 0
+    first, second = script.sessions[0], script.sessions[-1]
+    assert script.sessions == [first, first, second, second, second]
+    assert first != second
+    assert [(attach.session, attach.count) for attach in script.attached] == [(first, 1), (first, 2), (second, 3)]
+
+
 def test_lost_seat_is_taken_again() -> None:
     """Who is left behind joins again, and goes on with the step that the run is at; what it has sent before is another step's."""
 
@@ -238,7 +273,8 @@ def test_lost_seat_is_taken_again() -> None:
     with scripted(leaves_behind, works, ledger=ledger) as (run, script), run.join("ada") as member:
         found = member.step(DATA)
         assert (found.step, dict(found.samples)) == (3, {0: 1, 1: 1})
-    assert [attach.session for attach in script.attached] == ["session 1", "session 2"]
+    assert [attach.session for attach in script.attached] == script.sessions
+    assert len(set(script.sessions)) == 2
     assert [each.step for each in script.contributions] == [0, 3]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ import pytest
 from sumgrad_engine.errors import LimitError
 from sumgrad_engine.layout import Layout, Vector
 from sumgrad_proto.v1 import service_pb2 as wire
-from sumgrad_server.faults import BrokenRunError, DamagedError, DrainingError, StaleStepError, UnknownRunError
+from sumgrad_server.faults import BrokenRunError, DamagedError, DrainingError, StaleStepError, SupersededError, UnknownRunError
 from sumgrad_server.runs import messages
 from sumgrad_server.runs.book import Book, Made
 from sumgrad_server.runs.desk import MANY_NOTES, Desk
@@ -29,7 +30,7 @@ from sumgrad_server.store.journal import Journal
 SETTINGS = Settings(retry_seconds=0.01)
 PARAMETERS = {"w": np.array([1.0, 2.0])}
 LAYOUT = Layout((), (("w", (2,)),))
-NAMESPACE = "tests"
+NAMESPACE, SESSION = "tests", "a session of mine"
 
 
 def specification(**fields: Any) -> wire.RunSpecification:
@@ -111,6 +112,67 @@ def test_one_that_goes_takes_its_work_along() -> None:
         with pytest.raises(asyncio.CancelledError):
             await computing
         assert stopped.is_set()
+
+    during(work)
+
+
+def test_a_seat_that_is_asked_for_again_is_the_same(tmp_path: Path) -> None:
+    """The answer was lost, or the first request comes after the second: nobody is superseded, on this server or the next one."""
+
+    async def work(run: Run, runs: Runs) -> None:
+        first, again = await asyncio.gather(run.join("a", SETTINGS, SESSION), run.join("a", SETTINGS, SESSION))
+        assert first == again == (0, SESSION)
+        desk = await run.attach(*first)
+        begun, written = await turn(desk), run.index
+        assert await run.join("a", SETTINGS, SESSION) == first
+        assert run.index == written
+        give(run, 0)
+        assert (await turn(desk)).step == begun.step + 1
+
+    async def later(run: Run, runs: Runs) -> None:
+        written = run.index
+        seat = await run.join("a", SETTINGS, SESSION)
+        assert (seat, run.index) == ((0, SESSION), written)
+        desk = await run.attach(*seat)
+        assert (await turn(desk)).step == 1
+        assert (await run.join("a", SETTINGS))[1] != SESSION
+        with pytest.raises(SupersededError):
+            await desk.next()
+
+    during(work, tmp_path)
+    during(later, tmp_path)
+
+
+def test_asking_again_renews_the_lease() -> None:
+    """Who asks is there."""
+
+    async def work(run: Run, runs: Runs) -> None:
+        await run.join("a", SETTINGS, SESSION)
+        run.machine.seats[0].heard -= 3000.0
+        await run.join("a", SETTINGS, SESSION)
+        run.machine.tick(time.monotonic() + 1000.0)
+        assert run.machine.doing(0) == "working"
+
+    during(work)
+
+
+def test_a_stream_that_arrives_late_takes_nobodys_place() -> None:
+    """It was given up by its member, which has another by now."""
+
+    async def work(run: Run, runs: Runs) -> None:
+        seat = await run.join("a", SETTINGS)
+        desk = await run.attach(*seat, 2)
+        await turn(desk)
+        with pytest.raises(SupersededError):
+            await run.attach(*seat, 1)
+        give(run, 0)
+        assert (await turn(desk)).step == 1
+        newest = await run.attach(*seat, 3)
+        with pytest.raises(SupersededError):
+            await desk.next()
+        assert (await turn(newest)).step == 1
+        again = await run.join("a", SETTINGS)
+        assert (await turn(await run.attach(*again, 1))).step == 1
 
     during(work)
 

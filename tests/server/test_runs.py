@@ -361,6 +361,27 @@ def test_a_seat_is_taken_over(server: Any, name: str) -> None:
     assert third.turn().step == 1
 
 
+@pytest.mark.parametrize("session", ["x" * 15, "x" * 65, "é" * 20, "a\n" * 10])
+def test_sessions_that_are_none_are_refused(server: Any, name: str, session: str) -> None:
+    """What others might guess, or what can't be shown."""
+    create(server, name)
+    request = wire.JoinRunRequest(request_id="join", run=name, member="a", session=session)
+    assert reason(lambda: server.client.unary("JoinRun", request, wire.JoinRunResponse)) == ("INVALID_ARGUMENT", "BAD_INPUT")
+
+
+def test_a_seat_that_is_asked_for_twice_keeps_its_stream(server: Any, name: str) -> None:
+    """With the session that the member has made."""
+    create(server, name)
+    request = wire.JoinRunRequest(request_id="join", run=name, member="a", session="mine" * 4)
+    joined, again = (server.client.unary("JoinRun", request, wire.JoinRunResponse) for _ in range(2))
+    assert (joined.number, joined.session) == (again.number, again.session) == (0, "mine" * 4)
+    seat = Seat(server, name, session=joined.session, number=joined.number)
+    begun = seat.turn()
+    server.client.unary("JoinRun", request, wire.JoinRunResponse)
+    seat.samples(begun, SAMPLES["a"])
+    assert seat.turn().step == 1
+
+
 def test_a_silent_member_is_left_behind(server: Any, name: str) -> None:
     """Without a word for a lease, the seat is given up: the others go on with another attempt, and who joins again has the number again."""
     create(server, name, members=2, lease_seconds=2.0)

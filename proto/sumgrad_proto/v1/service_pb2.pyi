@@ -636,14 +636,16 @@ class StepRecord(_message.Message):
     def __init__(self, step: _Optional[int] = ..., attempt: _Optional[int] = ..., value: _Optional[float] = ..., metrics: _Optional[_Iterable[_Union[_graph_pb2.NamedArray, _Mapping]]] = ..., sample_count: _Optional[int] = ..., members: _Optional[_Iterable[int]] = ..., member_samples: _Optional[_Iterable[int]] = ..., committed: _Optional[float] = ...) -> None: ...
 
 class JoinRunRequest(_message.Message):
-    __slots__ = ("request_id", "run", "member")
+    __slots__ = ("request_id", "run", "member", "session")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     RUN_FIELD_NUMBER: _ClassVar[int]
     MEMBER_FIELD_NUMBER: _ClassVar[int]
+    SESSION_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     run: str
     member: str
-    def __init__(self, request_id: _Optional[str] = ..., run: _Optional[str] = ..., member: _Optional[str] = ...) -> None: ...
+    session: str
+    def __init__(self, request_id: _Optional[str] = ..., run: _Optional[str] = ..., member: _Optional[str] = ..., session: _Optional[str] = ...) -> None: ...
 
 class JoinRunResponse(_message.Message):
     __slots__ = ("request_id", "run", "number", "session")
@@ -670,14 +672,16 @@ class StepRequest(_message.Message):
     def __init__(self, attach: _Optional[_Union[Attach, _Mapping]] = ..., contribution: _Optional[_Union[Contribution, _Mapping]] = ..., heartbeat: _Optional[_Union[Heartbeat, _Mapping]] = ..., leave: _Optional[_Union[Leave, _Mapping]] = ...) -> None: ...
 
 class Attach(_message.Message):
-    __slots__ = ("run", "number", "session")
+    __slots__ = ("run", "number", "session", "count")
     RUN_FIELD_NUMBER: _ClassVar[int]
     NUMBER_FIELD_NUMBER: _ClassVar[int]
     SESSION_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
     run: str
     number: int
     session: str
-    def __init__(self, run: _Optional[str] = ..., number: _Optional[int] = ..., session: _Optional[str] = ...) -> None: ...
+    count: int
+    def __init__(self, run: _Optional[str] = ..., number: _Optional[int] = ..., session: _Optional[str] = ..., count: _Optional[int] = ...) -> None: ...
 
 class Heartbeat(_message.Message):
     __slots__ = ()

@@ -11,8 +11,9 @@ MANY_NOTES = 16
 class Desk:
     """One stream's. A turn that was not sent yet gives way to the next one, so what waits for a slow member does not grow with the steps."""
 
-    def __init__(self, number: int, session: str) -> None:
-        self.number, self.session = number, session
+    def __init__(self, number: int, session: str, count: int = 0) -> None:
+        """`count` tells the streams of one session apart: later ones have higher ones."""
+        self.number, self.session, self.count = number, session, count
         self._notes: deque[bytes] = deque()
         self._turn: bytes | None = None
         self._last: bytes | None = None

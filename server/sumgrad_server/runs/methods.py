@@ -27,6 +27,7 @@ WATCH_SECONDS = 0.1
 WATCH_STEPS = 1000
 """Steps in one message to one who watches."""
 MAX_NAME_BYTES, MAX_MEMBER_BYTES = 256, 128
+SESSION_LENGTHS = 16, 64
 
 
 class RunMethods:
@@ -71,7 +72,7 @@ class RunMethods:
         """Takes a seat."""
         run = self._runs.find(call.principal.namespace, request.run)
         require_name(request.member, "member", MAX_MEMBER_BYTES)
-        number, session = await run.join(request.member, self._settings)
+        number, session = await run.join(request.member, self._settings, _checked_session(request.session))
         return wire.JoinRunResponse(request_id=request.request_id, run=await _described(run), number=number, session=session)
 
     async def get_run(self, call: Call, request: wire.GetRunRequest) -> bytes:
@@ -119,6 +120,16 @@ class RunMethods:
         if request.forget:
             await self._runs.forget(run)
         return wire.StopRunResponse(request_id=request.request_id, run=described)
+
+
+def _checked_session(session: str) -> str:
+    """A session that a caller has made; it may have left that to the server. Raises InputError."""
+    least, most = SESSION_LENGTHS
+    if session and not (least <= len(session) <= most and session.isascii() and session.isprintable()):
+        raise InputError(
+            f"a session has {least} to {most} printable ASCII characters; this one has {len(session)} characters", field="session"
+        )
+    return session
 
 
 def _description(run: Run) -> wire.Run:

@@ -76,15 +76,20 @@ class Run:
             self._make_turn()
         self._settled()
 
-    async def join(self, name: str, settings: Settings) -> tuple[int, str]:
-        """A seat under this name, on the disk: its number and session. A run that is over gives none: attaching says what it came to.
+    async def join(self, name: str, settings: Settings, session: str = "") -> tuple[int, str]:
+        """A seat under this name, on the disk: its number and session, which may be wanted. A run that is over gives none: attaching says what it came to.
 
-        Raises LimitError if all seats, or all names, are taken.
+        Who has the seat with this session has it still. Raises LimitError if all seats, or all names, are taken.
         """
+        session = session or secrets.token_hex(SESSION_BYTES)
+        while (asked_before := self._seating.get(session)) is not None:
+            await asyncio.shield(asked_before)
         if await self._ended():
             return self.machine.names.get(name, 0), ""
+        number = self.machine.names.get(name)
+        if number is not None and self.machine.heard(number, session, self._clock()) == "seated":
+            return number, session
         self._require_place(name, settings)
-        session = secrets.token_hex(SESSION_BYTES)
         seating = self._seating[session] = asyncio.get_running_loop().create_future()
         number = self.machine.join(name, session, self._clock())
         self._close_desk(
@@ -106,14 +111,17 @@ class Run:
             said = f"run {self.book.made.name!r} has had members of {len(names)} names; max_run_names is {most}: come back under a name that was there"
             raise LimitError(said, limit="max_run_names", value=len(names) + 1, allowed=most)
 
-    async def attach(self, number: int, session: str) -> Desk:
-        """Where a member's stream hears what it is to do. Raises SupersededError, LeftBehindError."""
-        desk = Desk(number, session)
+    async def attach(self, number: int, session: str, count: int = 0) -> Desk:
+        """Where a member's stream, the one of this count, hears what it is to do. Raises SupersededError, LeftBehindError."""
+        desk = Desk(number, session, count)
         if await self._ended():
             desk.end(self._ending())
             return desk
         self.heard(number, session)
-        self._close_desk(number, SupersededError("another stream was attached to this seat"))
+        superseded = SupersededError("another stream was attached to this seat")
+        if (before := self._desks.get(number)) is not None and before.session == session and before.count > count:
+            raise superseded
+        self._close_desk(number, superseded)
         self._desks[number] = desk
         self.remind(number)
         return desk

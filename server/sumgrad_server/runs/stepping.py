@@ -55,8 +55,9 @@ class StepMethod:
             raise first
         if first is None or not first.HasField("attach"):
             raise InputError("a stream of steps begins with Attach", field="attach")
-        run = self._runs.find(call.principal.namespace, first.attach.run)
-        return run, await run.attach(first.attach.number, first.attach.session)
+        attach = first.attach
+        run = self._runs.find(call.principal.namespace, attach.run)
+        return run, await run.attach(attach.number, attach.session, attach.count)
 
 
 class _Member:
