@@ -253,3 +253,33 @@ def test_nobody_waits_for_a_contribution_that_has_failed() -> None:
     machine.tick(60.0)
     assert list(machine.seats) == [0]
     assert (machine.attempt, machine.members) == (0, (0,))
+
+
+class Looked(tuple[int, ...]):
+    """Members that count how often somebody goes through them."""
+
+    times = 0
+
+    def __iter__(self) -> Iterator[int]:
+        Looked.times += 1
+        return super().__iter__()
+
+    def __contains__(self, number: object) -> bool:
+        Looked.times += 1
+        return super().__contains__(number)
+
+
+def test_a_contribution_is_no_reason_to_look_at_all_members() -> None:
+    """Each of a thousand members would otherwise be looked at a thousand times in each step."""
+    machine = running(1000)
+    machine.members = Looked(machine.members)
+    for number in range(999):
+        assert machine.awaits(number)
+        assert give(machine, number) == "take"
+        assert give(machine, number) == "again"
+        assert machine.doing(number) == "done"
+    assert machine.doing(999) == "working"
+    assert give(machine, 1000) == "stale"
+    assert Looked.times == 0
+    give(machine, 999)
+    assert [type(each) for each in carried_out(machine)] == [Combine]

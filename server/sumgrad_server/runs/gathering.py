@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any, TypeAlias
 
 from sumgrad_engine.errors import SumgradError
@@ -25,7 +26,7 @@ class Gathering:
     goes on.
     """
 
-    def __init__(self, executor: Executor, complete: Callable[[set[int]], bool], during: During) -> None:
+    def __init__(self, executor: Executor, complete: Callable[[AbstractSet[int]], bool], during: During) -> None:
         self._executor, self._complete, self._during = executor, complete, during
         self._waiting: dict[int, Waiting] = {}
 
@@ -42,7 +43,7 @@ class Gathering:
 
     async def look(self) -> None:
         """Computes what is here, if that is all. What goes wrong is told to those whose contributions they are."""
-        if not self._waiting or not self._complete(set(self._waiting)):
+        if not self._waiting or not self._complete(self._waiting.keys()):
             return
         waiting, self._waiting = self._waiting, {}
         graph, calls = next(iter(waiting.values()))[0], [call for _, call, _ in waiting.values()]

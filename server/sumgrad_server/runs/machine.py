@@ -10,6 +10,7 @@ Who comes late takes part from the next step on. With fewer than `min_members` a
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
@@ -120,7 +121,16 @@ class Machine:
             return "done"
         if number not in self.seats:
             return "left"
-        return "working" if number in self.members else "joined"
+        return "working" if self.has(number) else "joined"
+
+    def has(self, number: int) -> bool:
+        """Whether one is a member of the attempt."""
+        place = bisect_left(self.members, number)
+        return self.members[place : place + 1] == (number,)
+
+    def awaits(self, number: int) -> bool:
+        """Whether a member has yet to contribute to the attempt."""
+        return self.has(number) and number not in self.given and number not in self.taken
 
     def join(self, name: str, session: str, now: float) -> int:
         """Gives a member a seat, or its seat to another session. Returns its number."""
@@ -148,7 +158,7 @@ class Machine:
 
     def take(self, number: int, step: int, attempt: int, now: float) -> Verdict:
         """A contribution has come, and is to be computed if the verdict is "take": then `contributed` or `failed` follows."""
-        if not self.is_now(step, attempt) or number not in self.members:
+        if not self.is_now(step, attempt) or not self.has(number):
             return "stale"
         if number in self.given or number in self.taken:
             return "again"
@@ -163,7 +173,9 @@ class Machine:
             self.taken.remove(number)
             self.given[number] = part
             self._renew(number, now)
-            self.settle(now)
+            # Before the last one nothing follows from a contribution; looking for each of them at all would take the square of their number.
+            if len(self.given) == len(self.members):
+                self.settle(now)
 
     def failed(self, number: int, step: int, attempt: int, now: float) -> None:
         """A contribution that was taken has come to nothing: it may come again."""

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -149,9 +149,8 @@ class Run:
 
     def remind(self, number: int) -> None:
         """Tells a member that it is its turn, if it is."""
-        machine, desk = self.machine, self._desks.get(number)
-        waits = number in machine.members and number not in machine.given and number not in machine.taken
-        if desk is not None and waits and not machine.busy:
+        desk = self._desks.get(number)
+        if desk is not None and self.machine.awaits(number) and not self.machine.busy:
             desk.turn(self._turn)
 
     def leave(self, number: int) -> None:
@@ -389,9 +388,9 @@ class Run:
             self.gathering.give_up()
             self.gathering = None
 
-    def all_here(self, numbers: set[int]) -> bool:
-        """Whether these members, and those whose contributions are there, are all members of the attempt."""
-        return set(self.machine.members) <= numbers | self.machine.given.keys()
+    def all_here(self, numbers: Collection[int]) -> bool:
+        """Whether these members of the attempt, and those whose contributions are there already, are all of them."""
+        return len(numbers) + len(self.machine.given) == len(self.machine.members)
 
     def _make_turn(self) -> None:
         self._turn = messages.turn(self.book)
