@@ -258,6 +258,7 @@ def test_nobody_waits_for_a_contribution_that_has_failed() -> None:
 class Looked(tuple[int, ...]):
     """Members that count how often somebody goes through them."""
 
+    __slots__ = ()
     times = 0
 
     def __iter__(self) -> Iterator[int]:
