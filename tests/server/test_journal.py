@@ -733,6 +733,29 @@ def test_a_snapshot_that_finds_no_room_takes_none(tmp_path: Path, monkeypatch: p
     assert found(tmp_path) == {"r": ["one", "two"]}
 
 
+def test_small_records_don_t_wait_for_room_for_large_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes at once is written at once, but where there is no room for all of it each is tried alone."""
+    real = segments._write
+
+    def narrow(fd: int, parts: Any, place: int) -> None:
+        if sum(len(part) for part in parts if bytes(part[:64]).strip(b"\0")) > 10 * PAGE:
+            raise OSError(errno.ENOSPC, "no room")
+        real(fd, parts, place)
+
+    async def run(book: Book) -> None:
+        for name in "abc":
+            await book.append(name, "one")
+        monkeypatch.setattr(segments, "_write", narrow)
+        texts = {"a": "two", "b": "x" * 20 * PAGE, "c": "two"}
+        told = await asyncio.gather(*(book.append(name, text) for name, text in texts.items()), return_exceptions=True)
+        assert [type(answer) for answer in told] == [type(None), NoRoomError, type(None)]
+        monkeypatch.setattr(segments, "_write", real)
+        await book.append("b", "two")
+
+    with_book(tmp_path, run)
+    assert found(tmp_path) == {name: ["one", "two"] for name in "abc"}
+
+
 FULL = """
 import asyncio, contextlib, os, sys
 from pathlib import Path

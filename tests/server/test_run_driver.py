@@ -15,8 +15,9 @@ import pytest
 from sumgrad_engine.errors import LimitError
 from sumgrad_engine.layout import Layout, Vector
 from sumgrad_proto.v1 import service_pb2 as wire
-from sumgrad_server.faults import BrokenRunError, DamagedError, DrainingError, StaleStepError, SupersededError, UnknownRunError
+from sumgrad_server.faults import BrokenRunError, DamagedError, DrainingError, NoRoomError, StaleStepError, SupersededError, UnknownRunError
 from sumgrad_server.runs import messages
+from sumgrad_server.runs import run as run_module
 from sumgrad_server.runs.book import Book, Made
 from sumgrad_server.runs.desk import MANY_NOTES, Desk
 from sumgrad_server.runs.methods import RunMethods
@@ -26,6 +27,7 @@ from sumgrad_server.runs.runs import Runs
 from sumgrad_server.runs.stepping import _Member
 from sumgrad_server.settings import Settings
 from sumgrad_server.store.journal import Journal
+from sumgrad_tests import support
 
 SETTINGS = Settings(retry_seconds=0.01)
 PARAMETERS = {"w": np.array([1.0, 2.0])}
@@ -510,3 +512,198 @@ def test_a_long_ledger_is_told_by_a_thread(monkeypatch: pytest.MonkeyPatch) -> N
 
     during(work)
     assert makers == [(False, False)] * 2
+
+
+async def turns_of_the_loop() -> None:
+    """What can happen happens."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def ended(runs: Runs, name: str, width: int = 2) -> Run:
+    """A run of so many parameters that was stopped."""
+    run, _ = await runs.create(NAMESPACE, name, specification(), Layout((), (("w", (width,)),)), {"w": np.zeros(width)})
+    await run.stop()
+    return run
+
+
+def names(runs: Runs) -> list[str]:
+    """Those of all runs."""
+    return sorted(run.book.made.name for run in runs)
+
+
+def test_results_make_way_for_what_comes_in_and_for_nothing_else(tmp_path: Path) -> None:
+    """A run that is refused, too large or for want of room on the disk, takes none along; one that is taken lets as many go as have to."""
+
+    async def work() -> None:
+        wide, journal = 10_000, Journal(tmp_path)
+        runs = Runs(journal, Settings(max_run_bytes=3 * 90_000))
+        await runs.load()
+        for name in ("one", "two", "three"):
+            (await ended(runs, name, wide)).book.made.__dict__["created"] = len(names(runs))
+        with pytest.raises(LimitError, match="beside 0 of those that can't make way"):
+            await ended(runs, "large", 10 * wide)
+        append = journal.append
+
+        async def full(*given: Any) -> None:
+            raise NoRoomError("the disk is full")
+
+        journal.append = full  # type: ignore[method-assign]
+        with pytest.raises(NoRoomError):
+            await ended(runs, "four", wide)
+        assert names(runs) == ["one", "three", "two"]
+        journal.append = append  # type: ignore[method-assign]
+        await ended(runs, "four", wide)
+        assert names(runs) == ["four", "three", "two"]
+        await runs.close()
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize(("where", "what"), [(run_module, "combined"), (messages, "turn")])
+def test_a_moment_without_memory_is_waited_for(where: Any, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For the sum as for the turn: the run goes on when there is some again."""
+    real, calls = getattr(where, what), []
+
+    def short(*given: Any) -> Any:
+        calls.append(given)
+        if len(calls) == 2:
+            raise MemoryError("for a moment")
+        return real(*given)
+
+    async def work(run: Run, runs: Runs) -> None:
+        desk = await run.attach(*await run.join("a", SETTINGS))
+        await turn(desk)
+        monkeypatch.setattr(where, what, short)
+        for step in (1, 2, 3):
+            give(run, 0)
+            assert (await turn(desk)).step == step
+        assert not run.broken
+        assert run.trouble == ""
+
+    during(work)
+    assert len(calls) == 4
+
+
+def test_who_leaves_hears_so_when_it_is_on_the_disk(tmp_path: Path) -> None:
+    """After a crash before that the seat is still there: then nobody has been told that it is given up."""
+
+    async def work(run: Run, runs: Runs) -> None:
+        desk = await run.attach(*await run.join("a", SETTINGS))
+        await turn(desk)
+        append, written = runs.journal.append, asyncio.Event()
+
+        async def slow(*given: Any) -> None:
+            await written.wait()
+            await append(*given)
+
+        runs.journal.append = slow  # type: ignore[method-assign]
+        run.leave(0)
+        hearing = asyncio.ensure_future(desk.next())
+        await turns_of_the_loop()
+        assert not hearing.done()
+        assert 0 in run.book.sessions
+        written.set()
+        assert wire.StepResponse.FromString(await hearing or b"").HasField("ended")
+        assert run.book.sessions == {}
+
+    during(work, tmp_path)
+
+
+def test_who_waits_to_leave_hears_that_the_server_goes(tmp_path: Path) -> None:
+    """Where the disk does not answer."""
+
+    async def work(run: Run, runs: Runs) -> None:
+        desk = await run.attach(*await run.join("a", SETTINGS))
+        await turn(desk)
+        append, stuck = runs.journal.append, asyncio.Event()
+
+        async def slow(*given: Any) -> None:
+            await stuck.wait()
+            await append(*given)
+
+        runs.journal.append = slow  # type: ignore[method-assign]
+        run.leave(0)
+        closing = asyncio.ensure_future(run.close())
+        with pytest.raises(DrainingError):
+            await desk.next()
+        stuck.set()
+        await closing
+
+    during(work, tmp_path)
+
+
+def test_a_session_has_one_seat() -> None:
+    """A JoinRun of a seat that was given up, or taken over, may come late: it takes no other, and leaves no seat that nobody keeps."""
+
+    async def work(run: Run, runs: Runs) -> None:
+        first = await run.join("a", SETTINGS, SESSION)
+        second = await run.join("a", SETTINGS, f"{SESSION} too")
+        desk = await run.attach(*second)
+        await turn(desk)
+        with pytest.raises(SupersededError, match="make another session"):
+            await run.join("a", SETTINGS, first[1])
+        give(run, 0)
+        assert (await turn(desk)).step == 1
+        run.leave(0)
+        for _, session in (first, second):
+            with pytest.raises(SupersededError, match="make another session"):
+                await run.join("a", SETTINGS, session)
+        assert run.machine.seats == {}
+        assert (await run.join("a", SETTINGS, f"{SESSION} three"))[0] == 0
+
+    during(work)
+
+
+def test_joins_that_are_given_up_leave_nothing_behind(tmp_path: Path) -> None:
+    """While the disk does not answer one of a name is under way; the others wait, for as long as their callers do."""
+
+    async def work(run: Run, runs: Runs) -> None:
+        append, working = runs.journal.append, asyncio.Event()
+
+        async def slow(*given: Any) -> None:
+            await working.wait()
+            await append(*given)
+
+        runs.journal.append = slow  # type: ignore[method-assign]
+        joins = [asyncio.ensure_future(run.join("a", SETTINGS)) for _ in range(50)]
+        await turns_of_the_loop()
+        last = asyncio.ensure_future(run.join("a", SETTINGS))
+        for join in joins[1:]:
+            join.cancel()
+        await asyncio.wait(joins[1:])
+        assert len(run.machine.instructions) <= 2
+        working.set()
+        assert (await joins[0])[0] == 0
+        desk = await run.attach(*await last)
+        await turn(desk)
+        assert len(run.machine.names) == 1
+
+    during(work, tmp_path)
+
+
+@pytest.mark.parametrize("error", [MemoryError("for a moment"), ZeroDivisionError("a fault of ours")])
+def test_a_compaction_that_has_failed_is_tried_again(tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever it failed for: the journal does not grow for ever."""
+    real, tries = Book.snapshot, []
+
+    def failing(book: Book) -> Any:
+        tries.append(book)
+        if len(tries) == 1:
+            raise error
+        return real(book)
+
+    async def work() -> None:
+        runs = Runs(Journal(tmp_path, 1000), SETTINGS)
+        await runs.load()
+        run, _ = await runs.create(NAMESPACE, "run", specification(), LAYOUT, PARAMETERS)
+        monkeypatch.setattr(Book, "snapshot", failing)
+        desk = await run.attach(*await run.join("a", SETTINGS))
+        async with asyncio.timeout(support.PATIENCE):
+            while len(tries) < 2 or runs.journal.full:
+                await turn(desk)
+                give(run, 0)
+        await runs.close()
+
+    asyncio.run(work())
+    assert list(tmp_path.glob("snapshot-*"))

@@ -469,6 +469,10 @@ NOT_CONTRIBUTIONS: dict[str, tuple[dict[str, Any], str]] = {
         {"gradient": wire.OwnGradient(gradient=bytes(16), sample_count=(1 << 64) - 1, metrics=support.named({"positive": np.array(0.0)}))},
         "contribution.gradient.sample_count",
     ),
+    "a gradient of no samples": (
+        {"gradient": wire.OwnGradient(value=7.0, gradient=bytes(16), metrics=support.named({"positive": np.array(0.0)}))},
+        "contribution.gradient.sample_count",
+    ),
     "a dataset that is not there": ({"rows": wire.ResidentRows(dataset="nowhere")}, ""),
     "parameters that it has not asked for": ({"nothing": wire.Nothing(), "parameters": bytes(16)}, "contribution.parameters"),
 }

@@ -139,6 +139,8 @@ def own_vector(run: Run, gradient: wire.OwnGradient, settings: Settings) -> Vect
     vector[layout.width - length :] = slopes
     if gradient.metrics or layout.metrics:
         _put_metrics(vector, gradient, layout, settings)
+    if not gradient.sample_count and vector.any():
+        raise InputError("a gradient of 0 samples is 0: say of how many it is, or send nothing", field=f"{field}.sample_count")
     return vector
 
 

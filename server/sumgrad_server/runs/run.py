@@ -6,10 +6,11 @@ import asyncio
 import logging
 import secrets
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 from sumgrad_engine.errors import LimitError
@@ -32,8 +33,11 @@ from .totals import RunTotals
 
 log = logging.getLogger(__name__)
 
-SESSION_BYTES = 12
+SESSION_BYTES, KNOWN_SESSIONS = 12, 4096
+TURN_COPIES = 3
+"""Of the parameters, while what tells members of their turn is made."""
 Answer = TypeVar("Answer")
+Arguments = ParamSpec("Arguments")
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +67,9 @@ class Run:
         self._journal, self._totals, self._retry_seconds, self._clock = journal, totals, retry_seconds, clock
         self._work: set[asyncio.Task[Any]] = set()  # for contributions to the current attempt
         self._desks: dict[int, Desk] = {}
-        self._seating: dict[str, asyncio.Future[None]] = {}
+        self._leaving: dict[int, Desk] = {}  # until that is on the disk
+        self._seating: dict[str, asyncio.Future[None]] = {}  # by name
+        self._sessions: deque[str] = deque(book.sessions.values(), KNOWN_SESSIONS)  # that have, or had, a seat
         self._wake = asyncio.Event()
         self._over = asyncio.Event()  # on the disk
         if self.machine.over:
@@ -73,7 +79,7 @@ class Run:
         self._closed: Exception | None = None
         self.broken = False  # after a fault of ours
         if self.machine.members:
-            self._make_turn()
+            self._turn = messages.turn(self.book)
         self._settled()
 
     async def join(self, name: str, settings: Settings, session: str = "") -> tuple[int, str]:
@@ -82,15 +88,18 @@ class Run:
         Who has the seat with this session has it still. Raises LimitError if all seats, or all names, are taken.
         """
         session = session or secrets.token_hex(SESSION_BYTES)
-        while (asked_before := self._seating.get(session)) is not None:
-            await asyncio.shield(asked_before)
+        while (before := self._seating.get(name)) is not None:
+            await asyncio.shield(before)
         if await self._ended():
             return self.machine.names.get(name, 0), ""
         number = self.machine.names.get(name)
         if number is not None and self.machine.heard(number, session, self._clock()) == "seated":
             return number, session
+        if session in self._sessions:
+            raise SupersededError("the seat of this session was given up, or taken over: make another session for another seat")
         self._require_place(name, settings)
-        seating = self._seating[session] = asyncio.get_running_loop().create_future()
+        self._sessions.append(session)
+        seating = self._seating[name] = asyncio.get_running_loop().create_future()
         number = self.machine.join(name, session, self._clock())
         self._close_desk(
             number, SupersededError(f"another process has joined run {self.book.made.name!r} as {name!r}: give each its own name")
@@ -154,10 +163,10 @@ class Run:
             desk.turn(self._turn)
 
     def leave(self, number: int) -> None:
-        """A member goes."""
+        """A member goes, and hears so when it is on the disk."""
         desk = self._desks.pop(number, None)
         if desk is not None:
-            desk.end(self._ending())
+            self._leaving[number] = desk
         self.machine.leave(number, self._clock())
         self._settled()
 
@@ -213,7 +222,7 @@ class Run:
 
     def tick(self) -> None:
         """Looks whose time is up."""
-        if not self.machine.over:
+        if not (self.machine.over or self._closed):
             self.machine.tick(self._clock())
             self._settled()
 
@@ -257,8 +266,10 @@ class Run:
         """All who wait for something get this error."""
         self._forget_attempt()
         self._closed = self._closed or error
-        for number in list(self._desks):
-            self._close_desk(number, error)
+        for desk in (*self._desks.values(), *self._leaving.values()):
+            desk.close(error)
+        self._desks.clear()
+        self._leaving.clear()
         for seating in self._seating.values():
             seating.set_exception(error)
             seating.exception()  # nobody may be waiting any more
@@ -309,7 +320,7 @@ class Run:
         match instruction:
             case Seated(number, name, session):
                 await self._write(Joined(number, name, session))
-                seating = self._seating.pop(session, None)
+                seating = self._seating.pop(name, None)
                 if seating is not None:  # None: the server goes
                     seating.set_result(None)
             case Begin(step, attempt, members):
@@ -320,6 +331,8 @@ class Run:
                 await self._write(GaveUp(number))
                 self._totals.vacated += 1
                 self._close_desk(number, self._left_behind())
+                if (desk := self._leaving.pop(number, None)) is not None:
+                    desk.end(self._ending())
             case End(state):
                 if state != self.book.state:
                     await self._write(Over(state))
@@ -330,20 +343,20 @@ class Run:
         self._forget_attempt()
         await self._write(Began(step, attempt, tuple(members)))
         self._totals.repeated += bool(members) and attempt > 0
-        self._make_turn()
+        await self._make_turn()
         self.machine.began(self._clock())
         self._tell()
 
     async def _combine(self, todo: Combine) -> None:
         members, parts = tuple(todo.parts), list(todo.parts.values())
         mean = self.book.made.specification.reduction == wire.REDUCTION_MEAN
-        vector = await unblocking(8 * len(parts) * self.book.made.layout.width, combined, parts, mean)
+        vector = await self._patiently(8 * len(parts) * self.book.made.layout.width, combined, parts, mean)
         samples = tuple(part.count for part in parts)
         record = Stepped(todo.step, todo.attempt, members, samples, time.time(), todo.next_members, vector, self.at)
         self._forget_attempt()
         await self._write(record)
         self._totals.stepped(self.book.made.update, sum(samples))
-        self._make_turn()
+        await self._make_turn()
         self.machine.committed(todo, self._clock())
         self._tell()
 
@@ -362,22 +375,27 @@ class Run:
                 log.warning("run %s waits for its journal: %s", self.book.made.name, error)
                 self.trouble = str(error)
                 return False
-            self.book.apply(record, await self._updated(record))
+            updated = None
+            if isinstance(record, Stepped):  # which is on the disk: nothing else can be true any more
+                updated = await self._patiently(8 * len(self.book.vector), self.book.updated, record)
+            self.book.apply(record, updated)
             self.index += 1
         self.trouble = ""
         return True
 
-    async def _updated(self, record: Record) -> Vector | None:
-        """The parameters after a record that is on the disk: they are waited for, since nothing else can be true any more."""
-        while isinstance(record, Stepped):
+    async def _patiently(self, nbytes: int, work: Callable[Arguments, Answer], *args: Arguments.args, **kwargs: Arguments.kwargs) -> Answer:
+        """What work on so many bytes gives; where there is no memory for it, it is waited for."""
+        while True:
             try:
-                return await unblocking(8 * len(self.book.vector), self.book.updated, record)
+                found = await unblocking(nbytes, work, *args, **kwargs)
             except MemoryError:
-                self.trouble = "there is no memory for the next parameters"
+                self.trouble = "there is no memory for the next step"
                 log.warning("run %s waits: %s", self.book.made.name, self.trouble)
                 await asyncio.sleep(self._retry_seconds)
                 self.require_open()
-        return None
+            else:
+                self.trouble = ""
+                return found
 
     def _forget_attempt(self) -> None:
         """What was kept for the contributions of one attempt."""
@@ -392,8 +410,8 @@ class Run:
         """Whether these members of the attempt, and those whose contributions are there already, are all of them."""
         return len(numbers) + len(self.machine.given) == len(self.machine.members)
 
-    def _make_turn(self) -> None:
-        self._turn = messages.turn(self.book)
+    async def _make_turn(self) -> None:
+        self._turn = await self._patiently(TURN_COPIES * 8 * len(self.book.vector), messages.turn, self.book)
 
     def _tell(self) -> None:
         """Tells all whose turn it is."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import secrets
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from sumgrad_engine.errors import InputError, LimitError
@@ -126,15 +127,19 @@ class Runs:
             number = secrets.token_hex(ID_BYTES)
             made = Made(number, namespace, name or number, wanted, layout, int(time.time()))
             book = Book.new(made, vector, self._settings.max_run_history)
-            await self._make_room(namespace, book.nbytes)
-            return await to_its_end(self._add(book)), False
+            making_way = self._making_way(namespace, book.nbytes)
+            return await to_its_end(self._add(book, making_way)), False
 
-    async def _add(self, book: Book) -> Run:
+    async def _add(self, book: Book, making_way: Sequence[Run]) -> Run:
+        """A new run, on the disk; then those go that make way for it, unless the disk is full: they make way for the next one then."""
         number = book.made.id
         await self.journal.append(number, 0, book.snapshot())
         run = self._runs[number] = Run(book, 0, self.journal, self.totals, self._settings.retry_seconds)
         if self._draining:
             await run.close()
+        with contextlib.suppress(NoRoomError, OSError):
+            for ended in making_way:
+                await self._remove(ended)
         return run
 
     async def forget(self, run: Run) -> None:
@@ -147,24 +152,27 @@ class Runs:
         await run.forget()
         self._runs.pop(run.book.made.id, None)
 
-    async def _make_room(self, namespace: str, nbytes: int) -> None:
-        """Lets the oldest runs that have ended go, if there are too many for another one of so many bytes. Raises LimitError if all go on."""
+    def _making_way(self, namespace: str, nbytes: int) -> list[Run]:
+        """The oldest runs that have ended, as many as have to go for another one of so many bytes. Raises LimitError if all would not be enough."""
         ended = (run for run in self.listed(namespace) if run.machine.over or run.broken)
         oldest = sorted(ended, key=lambda run: run.book.made.created, reverse=True)
-        while (excess := self._excess(namespace, nbytes)) is not None:
+        going: list[Run] = []
+        while (excess := self._excess(namespace, nbytes, going)) is not None:
             if not oldest:
                 raise excess
-            await to_its_end(self._remove(oldest.pop()))
+            going.append(oldest.pop())
+        return going
 
-    def _excess(self, namespace: str, nbytes: int) -> LimitError | None:
-        """What is against one more run of so many bytes."""
-        settings, there, held = self._settings, len(self.listed(namespace)), sum(run.book.nbytes for run in self._runs.values())
+    def _excess(self, namespace: str, nbytes: int, going: Sequence[Run]) -> LimitError | None:
+        """What is against one more run of so many bytes, when some have gone."""
+        settings, there = self._settings, len(self.listed(namespace)) - len(going)
+        held = sum(run.book.nbytes for run in self._runs.values()) - sum(run.book.nbytes for run in going)
         if there >= settings.max_runs:
             said = f"there are {there} runs that go on; max_runs is {settings.max_runs}: stop some of them"
             return LimitError(said, limit="max_runs", value=there + 1, allowed=settings.max_runs)
         most = settings.max_run_bytes
         if held + nbytes > most:
-            said = f"this run takes {nbytes:,} bytes beside {held:,} of those that are here; max_run_bytes is {most:,}: stop and forget some of them"
+            said = f"this run takes {nbytes:,} bytes beside {held:,} of those that can't make way for it; max_run_bytes is {most:,}: stop and forget some of them"
             return LimitError(said, limit="max_run_bytes", value=held + nbytes, allowed=most)
         return None
 
@@ -181,8 +189,9 @@ class Runs:
             if self.journal.full:
                 try:
                     await self.journal.compact(self._snapshot)
-                except (NoRoomError, BrokenRunError, OSError) as error:
-                    log.warning("the journal of runs can't be shortened: %s", error)
+                except Exception as error:  # whatever it was, the journal must not grow for ever
+                    known = isinstance(error, (NoRoomError, BrokenRunError, OSError, MemoryError))
+                    log.warning("the journal of runs can't be shortened: %r", error, exc_info=not known)
                     await asyncio.sleep(self._settings.retry_seconds)
 
     async def _snapshot(self, number: str) -> Snapshot | None:

@@ -22,6 +22,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
+from ..faults import NoRoomError
 from . import frames
 from . import segments as files
 from .database import StateError
@@ -178,7 +179,7 @@ class Journal:
                 if item is None:
                     more = False
                 else:
-                    self._do(item.work, [item.done])
+                    self._do(item)
             self._write(group)
         self._disk.close()
 
@@ -190,19 +191,35 @@ class Journal:
         return items
 
     def _write(self, group: Sequence[_Append]) -> None:
+        """Where there is no room for all of them there may be some for each: small records don't wait until there is some for a large one."""
         assert self._disk is not None
-        if group:
-            self._do(partial(self._disk.write, group), [append.done for append in group])
-
-    def _do(self, work: Callable[[], Any], done: Sequence[asyncio.Future[Any]]) -> None:
-        """Does it, and wakes the event loop, once for all who wait."""
-        result, error = None, None
+        if not group:
+            return
+        failure: Exception | None = None
         try:
-            result = work()
-        except Exception as failure:  # noqa: BLE001 - it is raised where the work was asked for
-            error = failure
+            self._disk.write(group)
+        except NoRoomError as error:
+            if len(group) > 1:
+                for append in group:
+                    self._write([append])
+                return
+            failure = error
+        except Exception as error:  # noqa: BLE001 - it is raised where the record came from
+            failure = error
+        self._answer([append.done for append in group], None, failure)
+
+    def _do(self, task: _Task) -> None:
+        result, failure = None, None
+        try:
+            result = task.work()
+        except Exception as error:  # noqa: BLE001 - it is raised where the work was asked for
+            failure = error
+        self._answer([task.done], result, failure)
+
+    def _answer(self, done: Sequence[asyncio.Future[Any]], result: Any, failure: Exception | None) -> None:
+        """Wakes the event loop, once for all who wait."""
         with contextlib.suppress(RuntimeError):  # the loop is gone
-            self._loop.call_soon_threadsafe(_resolve, done, result, error)
+            self._loop.call_soon_threadsafe(_resolve, done, result, failure)
 
 
 class _Disk:
