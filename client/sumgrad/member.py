@@ -104,6 +104,15 @@ class FedAt:
         return message
 
 
+@dataclass(frozen=True)
+class Owed:
+    """What a call has brought for a turn without hearing whether it has counted. It was `refused` if something else was wrong than that time was up."""
+
+    make: Make
+    turn: wire.Turn
+    refused: bool
+
+
 def contribution_of(data: Arrays | Dataset | str, rows: RowChoice | None = None) -> wire.Contribution:
     """Samples as a contribution: arrays are sent along, of a dataset its name and rows."""
     message = wire.Contribution()
@@ -134,7 +143,7 @@ class Member:
         self._service, self._objective, self._feed = service, objective, feed
         self._seat = Seat(service, run, name, timeout)
         self._turn: wire.Turn | None = None
-        self._owed: Make | None = None  # of a call that did not hear whether it has counted
+        self._owed: Owed | None = None
         self._ended: wire.Ended | None = None
 
     @property
@@ -310,34 +319,61 @@ class Member:
             raise error
 
     def _exchanged(self, make: Make) -> StepResult | None:
-        """One step with this contribution, after the one that another call owes."""
-        if self._owed is not None and self._owed != make:
-            late = self._delivered(self._owed)
-            if late is not None and not self.info.updates:
-                raise AbortedError(
-                    f"step {late.step} was made with what an earlier call has brought, which did not hear of it: "
-                    "begin again with the parameters and the gradient of member.last",
-                    status="ABORTED",
-                )
+        """One step with this contribution, after what an earlier call owes."""
+        owed, self._owed = self._owed, None
+        if owed is None:
+            return self._delivered(make)
+        if owed.make != make and owed.refused:
+            self._pass_over(owed)
+            return self._delivered(make)
+        late = self._settled(owed)
+        if late is None:
+            late = self._delivered(owed.make)
+        if owed.make == make:
+            return late
+        if late is not None and not self.info.updates:
+            raise _gone_on(late.step)
         return self._delivered(make)
+
+    def _pass_over(self, owed: Owed) -> None:
+        """Its caller has heard that something was wrong with it: whether it has counted all the same matters only to who updates the parameters."""
+        if self._now().step > owed.turn.step and not self.info.updates:
+            raise _gone_on(owed.turn.step)
+
+    def _settled(self, owed: Owed) -> StepResult | None:
+        """What came of the step to which an earlier call has contributed; None if that has not counted."""
+        try:
+            self._awaited()
+            return self._counted(owed.turn)
+        except BaseException as error:
+            if not isinstance(error, AbortedError):  # which says how to begin again
+                self._owed = owed
+            raise
 
     def _delivered(self, make: Make) -> StepResult | None:
         """Contributes until a step has counted it, or the run has ended."""
         while (turn := self._awaited()) is not None:
-            request = self._request(make, turn)
+            request, response = self._request(make, turn), None
             try:
-                self._hear(self._answer(request, turn))
+                response = self._answer(request, turn)
+                self._hear(response)
+                result = self._counted(turn)
             except BaseException as error:
-                self._turn = turn  # the next call may do better
-                refused = isinstance(error, ServiceError) and not isinstance(error, DeadlineExceededError)
-                self._owed = None if refused else make
+                self._note(make, turn, error, told=response is not None and response.HasField("error"))
                 raise
-            result = self._counted(turn)
             if result is not None:
-                self._owed = None
                 return result
-        self._owed = None
         return None
+
+    def _note(self, make: Make, turn: wire.Turn, error: BaseException, *, told: bool) -> None:
+        """Something went wrong with a contribution to a turn: what the next call has to know."""
+        if told:  # that it has not counted: its turn comes again
+            self._turn = turn
+            return
+        if self._turn is None and self._ended is None:
+            self._seat.interrupt()  # the next stream begins with the turn as it is then
+        if not isinstance(error, AbortedError):  # which says how to begin again
+            self._owed = Owed(make, turn, isinstance(error, ServiceError) and not isinstance(error, DeadlineExceededError))
 
     def _request(self, make: Make, turn: wire.Turn) -> wire.StepRequest | None:
         """What this member contributes to a turn; None if that was another's, before this seat was lost and taken again."""
@@ -365,7 +401,7 @@ class Member:
             return None
         missed = said.step > turn.step + 1
         record = self._recorded(turn.step) if missed else read_record(said.committed.record)
-        counted = record is not None and self.number in record.samples
+        counted = self.number in record.samples
         if not self.info.updates and (missed or not counted):
             if self.over:
                 return None
@@ -374,12 +410,19 @@ class Member:
                 "begin again with the parameters and the gradient of member.last",
                 status="ABORTED",
             )
-        return self._result(record, said) if record is not None and counted else None
+        return self._result(record, said) if counted else None
 
-    def _recorded(self, step: int) -> StepRecord | None:
-        """A line of the ledger."""
+    def _recorded(self, step: int) -> StepRecord:
+        """A line of the ledger. Raises AbortedError if it goes back no further than to a later one."""
         ledger = self._seat.ask(partial(self._service.protocol.run_ledger, self.info.id, step))
-        return next((line for line in ledger if line.step == step), None)
+        found = next((line for line in ledger if line.step == step), None)
+        if found is None:
+            raise AbortedError(
+                f"this member was away for so long that the run's ledger (max_run_history) no longer tells what came of step {step}: whether its "
+                "samples have counted nobody knows; the same call again contributes them once more",
+                status="ABORTED",
+            )
+        return found
 
     def _result(self, record: StepRecord, said: wire.Turn | wire.Ended) -> StepResult:
         shapes = self.info.shapes
@@ -387,6 +430,14 @@ class Member:
         return StepResult(
             record.step, record.value, record.metrics, record.sample_count, record.samples, split(said.parameters, shapes), grads
         )
+
+
+def _gone_on(step: int) -> AbortedError:
+    return AbortedError(
+        f"step {step} was made with what an earlier call has brought, which did not hear of it: "
+        "begin again with the parameters and the gradient of member.last",
+        status="ABORTED",
+    )
 
 
 def _is_of(turn: wire.Turn, response: wire.StepResponse) -> bool:

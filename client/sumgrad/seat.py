@@ -29,6 +29,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.05, 2.0
 BEATS, LEAST_BEAT = 3, 0.05
 """Signs of life in one lease, and seconds between them at least."""
 SESSION_BYTES = 12
+GONE = ("SUPERSEDED", "UNKNOWN_RUN")
+"""Why a stream ends whose member has no seat any more, and gets none."""
 LEAVE_SECONDS = 2.0
 """How long one waits for the server to hear that one leaves."""
 
@@ -47,8 +49,7 @@ class Seat:
         self._line: _Line | None = None
         self._over = threading.Event()
         self._until: float | None = None
-        self._overdue = False
-        self._gone = False  # for a reason that nothing mends: there is nothing to give up
+        self._gone = False  # there is nothing to give up
         self._failures = 0
         self.attachments = 0
         self.run, self.number, self._session = service.carry_out(service.protocol.join_run(run, name, _new_session(), timeout=timeout))
@@ -79,10 +80,10 @@ class Seat:
                 except StopIteration:
                     self._recover(UnavailableError("the server ended the stream", status="UNAVAILABLE"))
                 except BaseException:  # Ctrl-C, say: gRPC goes on with no call that was left in the middle of a wait
-                    self._drop()
+                    self.interrupt()
                     raise
                 else:
-                    self._failures = 0
+                    self._failures, self._gone = 0, False
                     return response
 
     def ask(self, steps: Callable[..., Steps[Answer]]) -> Answer:
@@ -94,6 +95,12 @@ class Seat:
                 except (UnavailableError, DeadlineExceededError) as error:
                     self._pause(error)
 
+    def interrupt(self) -> None:
+        """Ends the stream, so that its thread ends too. The next one begins with the turn as it is then."""
+        line, self._line = self._line, None
+        if line is not None:
+            line.cancel()
+
     def close(self, *, leave: bool) -> None:
         """Ends the stream; `leave` gives the seat up. The second time nothing happens."""
         if self._over.is_set():
@@ -103,7 +110,7 @@ class Seat:
             if leave and not self._gone:
                 self._leave()
         finally:
-            self._drop()
+            self.interrupt()
             self._keeper.join()
 
     def _leave(self) -> None:
@@ -115,13 +122,7 @@ class Seat:
                 return
             if self._line.leave():
                 return
-            self._drop()
-
-    def _drop(self) -> None:
-        """Ends the stream, so that its thread ends too."""
-        line, self._line = self._line, None
-        if line is not None:
-            line.cancel()
+            self.interrupt()
 
     def _require_open(self) -> None:
         if self._over.is_set():
@@ -138,7 +139,6 @@ class Seat:
         if self._until is not None:
             yield
             return
-        self._overdue = False
         self._until = math.inf if self._timeout is None else time.monotonic() + self._timeout
         try:
             yield
@@ -147,13 +147,13 @@ class Seat:
 
     def _recover(self, error: ServiceError) -> None:
         """Makes ready for another try, or raises what no try would mend."""
-        self._drop()
+        self.interrupt()
         if isinstance(error, AbortedError) and error.details.get("reason") == "LEFT_BEHIND":
             self._join_again()
         elif isinstance(error, UnavailableError):
             self._pause(error)
         else:
-            self._gone = True
+            self._gone = error.details.get("reason") in GONE
             raise error
 
     def _join_again(self) -> None:
@@ -176,7 +176,7 @@ class Seat:
     def _pause(self, error: ServiceError) -> None:
         """Waits until something is tried again. Raises DeadlineExceededError if there is no time left for that."""
         left = (self._until if self._until is not None else math.inf) - time.monotonic()
-        if self._overdue or left <= 0.0:
+        if left <= 0.0:
             raise DeadlineExceededError(
                 f"the run has waited for its members, or the server, for longer than timeout={self._timeout} s: give it more time"
             ) from error
@@ -193,7 +193,6 @@ class Seat:
                 continue
             line.send(beat)
             if until is not None and time.monotonic() >= until:
-                self._overdue = True
                 line.cancel()
 
 

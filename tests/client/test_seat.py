@@ -395,24 +395,135 @@ def test_error_of_a_contribution_leaves_the_next_one_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("code", "reason", "error"),
+    ("code", "reason", "error", "left"),
     [
-        (grpc.StatusCode.ABORTED, "SUPERSEDED", sg.SupersededError),
-        (grpc.StatusCode.NOT_FOUND, "UNKNOWN_RUN", sg.NotFoundError),
-        (grpc.StatusCode.PERMISSION_DENIED, "", sg.PermissionDeniedError),
+        (grpc.StatusCode.ABORTED, "SUPERSEDED", sg.SupersededError, 0),
+        (grpc.StatusCode.NOT_FOUND, "UNKNOWN_RUN", sg.NotFoundError, 0),
+        (grpc.StatusCode.PERMISSION_DENIED, "", sg.PermissionDeniedError, 1),
     ],
 )
-def test_errors_that_nothing_mends(code: grpc.StatusCode, reason: str, error: type[Exception]) -> None:
-    """A seat that another process has, a run that is gone and a token that does not allow it end the member."""
+def test_errors_that_nothing_mends(code: grpc.StatusCode, reason: str, error: type[Exception], left: int) -> None:
+    """A seat that another process has, a run that is gone and a token that does not allow it end the member. Where it may have its seat still it leaves."""
 
     def refuses(said: Said) -> Iterator[wire.StepResponse]:
         yield turn(0)
         next(said)
         raise RefusedError(code, reason)
 
-    with scripted(refuses) as (run, script), run.join("ada") as member, pytest.raises(error):
+    with scripted(refuses, until_left) as (run, script), run.join("ada") as member, pytest.raises(error):
         member.step(DATA)
-    assert (len(script.attached), script.asked) == (1, ["JoinRun"])
+    assert (len(script.attached), script.left, script.asked) == (1 + left, left, ["JoinRun"])
+
+
+MORE = {"x": np.array([1.0, 2.0, 3.0])}
+
+
+def brought(script: Script) -> list[tuple[int, int]]:
+    """Steps that the member has contributed to, and how many samples."""
+    return [(each.step, codec.decode_arrays(each.minibatch.inputs)["x"].size) for each in script.contributions]
+
+
+def breaks(said: Said) -> Iterator[wire.StepResponse]:
+    """After a contribution to step 4, which counts."""
+    yield turn(4)
+    next(said)
+    raise RefusedError(grpc.StatusCode.UNAVAILABLE)
+
+
+def goes_on(first: wire.StepResponse) -> Stream:
+    """A stream of a run that is there, and goes on with each contribution."""
+
+    def works(said: Said) -> Iterator[wire.StepResponse]:
+        yield first
+        for request in said:
+            if request.HasField("leave"):
+                yield ended(9)
+                return
+            yield turn(request.contribution.step + 1)
+
+    return works
+
+
+def refuses_once(said: Said) -> Iterator[wire.StepResponse]:
+    """Something is wrong just then: a token, a limit, a proxy."""
+    raise RefusedError(grpc.StatusCode.RESOURCE_EXHAUSTED, "LIMIT_EXCEEDED")
+    yield
+
+
+def behind(said: Said) -> Iterator[wire.StepResponse]:
+    """The seat is given up."""
+    raise RefusedError(grpc.StatusCode.ABORTED, "LEFT_BEHIND")
+    yield
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_refused_stream_does_not_lose_samples(same: bool) -> None:
+    """What a call has brought may have counted though it got an error: the same call again hears so, another's samples are in the next step."""
+    with scripted(breaks, refuses_once, goes_on(turn(5))) as (run, script), run.join("ada") as member:
+        with pytest.raises(sg.ResourceExhaustedError):
+            member.step(DATA)
+        assert member.next_step == 5
+        assert member.step(DATA if same else MORE).step == (4 if same else 5)
+    assert brought(script) == [(4, 2), *([] if same else [(5, 3)])]
+    assert script.left == 1
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_what_has_not_counted_is_brought_again_by_the_same_call_alone(same: bool) -> None:
+    """The server has not got it, or not taken it: another call's samples take its place."""
+    with scripted(breaks, refuses_once, goes_on(turn(4))) as (run, script), run.join("ada") as member:
+        with pytest.raises(sg.ResourceExhaustedError):
+            member.step(DATA)
+        assert member.step(DATA if same else MORE).step == 4
+    assert brought(script) == [(4, 2), (4, 2 if same else 3)]
+
+
+def test_members_that_update_hear_that_a_refused_call_has_counted() -> None:
+    """Their next parameters depend on its gradient."""
+    with scripted(breaks, refuses_once, goes_on(turn(5)), specification=HERE) as (run, script), run.join("ada") as member:
+        with pytest.raises(sg.ResourceExhaustedError):
+            member.value_and_grad(OBJECTIVE, {"w": 4.0}, DATA)
+        with pytest.raises(sg.AbortedError, match=r"step 4 .* member\.last"):
+            member.value_and_grad(OBJECTIVE, {"w": 3.0}, DATA)
+        assert member.last.step == 4
+        assert member.value_and_grad(OBJECTIVE, {"w": 5.0}, DATA).value == 50.0
+    assert brought(script) == [(4, 2), (5, 2)]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, sg.DeadlineExceededError("late", status="DEADLINE_EXCEEDED")])
+@pytest.mark.parametrize("same", [True, False])
+def test_a_question_to_the_ledger_that_fails_counts_nothing_twice(error: Any, same: bool) -> None:
+    """The next call asks again."""
+    with (
+        scripted(breaks, behind, goes_on(turn(9, last=committed(8, 7))), ledger=(record(4, NUMBER),)) as (run, script),
+        run.join("ada") as member,
+    ):
+        ask, failed = member._seat.ask, []
+
+        def failing(steps: Any) -> Any:
+            if steps.func.__name__ == "run_ledger" and not failed:
+                failed.append(steps)
+                raise error
+            return ask(steps)
+
+        member._seat.ask = failing
+        with pytest.raises(type(error) if isinstance(error, Exception) else error):
+            member.step(DATA)
+        assert member.step(DATA if same else MORE).step == (4 if same else 9)
+    assert brought(script) == [(4, 2), *([] if same else [(9, 3)])]
+
+
+def test_a_ledger_that_is_too_short_says_so() -> None:
+    """Nobody knows whether the contribution has counted: it is not brought again unless the caller says so."""
+    with (
+        scripted(breaks, behind, goes_on(turn(9, last=committed(8, 7))), ledger=(record(8, 7),)) as (run, script),
+        run.join("ada") as member,
+    ):
+        with pytest.raises(sg.AbortedError, match=r"max_run_history.* step 4"):
+            member.step(DATA)
+        assert brought(script) == [(4, 2)]
+        assert member.step(DATA).step == 9
+    assert brought(script) == [(4, 2), (9, 2)]
 
 
 def test_lease_is_kept_by_a_silent_member() -> None:
