@@ -211,6 +211,8 @@ class Member:
 
         If members update the parameters, and the objective has a penalty, `params` says where that is to be counted: all members pass the same.
         """
+        if count < 0:
+            raise ValueError(f"count is of how many samples the gradient is, not {count}")
         message = wire.Contribution()
         if params is not None:
             message.parameters = flat(params, self.info.shapes, "params")

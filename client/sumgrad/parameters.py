@@ -79,7 +79,9 @@ def _read_npz(source: Path) -> dict[str, NDArray[np.generic]]:
         with source.open("rb") as opened:
             file = np.load(opened, allow_pickle=False)
             if isinstance(file, np.lib.npyio.NpzFile):
-                return {name: file[name] for name in file.files}
+                assert file.zip is not None  # until it is closed
+                # By the names of the archive's members: by its own, "x.npy" would be the "x" beside it.
+                return {member.removesuffix(".npy"): np.asarray(file[member]) for member in file.zip.namelist()}
     except (ValueError, EOFError, TypeError, zipfile.BadZipFile) as error:
         raise ValueError(f"{source} is no .npz file of numbers: {error}") from error
     raise ValueError(f"{source} is no .npz file: it holds one array without a name, as numpy.save writes it")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import operator
 import os
 import secrets
@@ -162,13 +163,15 @@ class _Fitting:
         last = self._member.last
         if self._optimizer is None or last is None:
             return self._member.params
-        self._optimizer.steps = last.step  # what its learning rate depends on
-        params = {**self._optimizer.step(last.params, last.grads)}
-        if self._optimizer.state().keys() - {"steps"}:
+        trial = copy.deepcopy(self._optimizer)  # one that is refused is as it was
+        trial.steps = last.step  # what its learning rate depends on
+        params = {**trial.step(last.params, last.grads)}
+        if trial.state().keys() - {"steps"}:
             raise ValueError(
                 f"the run is at step {last.step + 1}, and this optimiser's next step depends on those before, which this member has not seen: "
                 "take SGD without momentum, or make the run with the optimiser on the server"
             )
+        self._optimizer.steps = trial.steps
         return params
 
     def fit(self, epochs: int) -> Fit:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,23 @@ def test_the_reserved_name(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
     sg.save_params(tmp_path / "p.npz", params)
     assert list(sg.load_params(tmp_path / "p.npz")) == ["__metadata__"]
+
+
+def test_names_that_end_like_members_of_an_archive(tmp_path: Path) -> None:
+    """NumPy's own reader takes one of them for the other. What is no array in an archive is named."""
+    params = {"x": np.array(1.0), "x.npy": np.array(2.0), "x.npy.npy": np.array(3.0), "": np.array(4.0)}
+    for suffix in SUFFIXES:
+        sg.save_params(tmp_path / f"p{suffix}", params)
+        assert {name: float(value) for name, value in sg.load_params(tmp_path / f"p{suffix}").items()} == {
+            "x": 1.0,
+            "x.npy": 2.0,
+            "x.npy.npy": 3.0,
+            "": 4.0,
+        }
+    with zipfile.ZipFile(tmp_path / "p.npz", "a") as archive:
+        archive.writestr("notes.txt", "words")
+    with pytest.raises(ValueError, match=r"p\.npz: 'notes\.txt' has elements of type"):
+        sg.load_params(tmp_path / "p.npz")
 
 
 @pytest.mark.parametrize("name", ["\0", "nul\0x", "w\0"])

@@ -223,3 +223,25 @@ def test_a_late_fit_goes_on_with_the_schedule(service: sg.Service) -> None:
     assert training.bits(later.params) == training.bits(whole.params)
     with pytest.raises(ValueError, match="has not seen"):
         fit(run, 1, sg.optim.SGD(0.1, momentum=0.5))
+
+
+def test_an_optimiser_that_comes_late_is_refused_as_it_was(service: sg.Service) -> None:
+    """Its caller may go on with it elsewhere."""
+    run = create(service, "late optimiser", members=1)
+    optimizer = sg.optim.Adam(0.1)
+    sg.fit(run, OBJECTIVE, A, optimizer, epochs=2, progress=False)
+    before = {name: array.tobytes() for name, array in optimizer.state().items()}
+    with pytest.raises(ValueError, match="depends on those before"):
+        sg.fit(run, OBJECTIVE, A, optimizer, progress=False)
+    assert {name: array.tobytes() for name, array in optimizer.state().items()} == before
+
+
+def test_gradients_are_of_some_samples(service: sg.Service) -> None:
+    """One of none would be lost without a word; a negative count is refused by name. Nothing at all may be brought."""
+    with create(service, "counts", sg.optim.SGD(0.1), members=1).join("ada", timeout=support.PATIENCE) as ada:
+        with pytest.raises(ValueError, match="count is of how many samples"):
+            ada.step_gradient({"w": 1.0}, count=-1)
+        with pytest.raises(sg.InvalidArgumentError, match="gradient of 0 samples is 0"):
+            ada.step_gradient({"w": 1.0}, count=0)
+        found = ada.step_gradient({"w": 0.0}, count=0)
+        assert (found.count, float(found.params["w"])) == (0, 0.0)
