@@ -192,7 +192,8 @@ class Member:
         bring others. Raises AbortedError if members update the parameters, and the run has gone on without this one: see `last`.
 
         After DeadlineExceededError, or Ctrl-C, the samples may count all the same. The same call again waits for that step; a call with others sees to it
-        that it is made first, and returns what comes of the next one. So the samples of each call count once.
+        that it is made first, and returns what comes of the next one. So the samples of each call count once. After a ServiceError they count once if the
+        same call is made again, and at most once if it is not. AbortedError if the run's ledger no longer goes back to where they may have counted.
         """
         if data is None:
             return self._exchanged(self._require_feed().contribution)
@@ -207,7 +208,7 @@ class Member:
         metrics: Mapping[str, ArrayLike] | None = None,
         params: Arrays | None = None,
     ) -> StepResult | None:
-        """One step of the run, with a gradient that was computed here: sums over `count` samples of the loss, without the penalty.
+        """One step of the run, with a gradient that was computed here: sums over `count` samples of the loss, without the penalty; of none they are 0.
 
         If members update the parameters, and the objective has a penalty, `params` says where that is to be counted: all members pass the same.
         """
