@@ -682,6 +682,36 @@ def test_joins_that_are_given_up_leave_nothing_behind(tmp_path: Path) -> None:
     during(work, tmp_path)
 
 
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_seat_that_nobody_waits_for_is_given_back(tmp_path: Path, waits: bool) -> None:
+    """The others would wait for it for a lease. The same session may ask again, or be waiting already."""
+
+    async def work(run: Run, runs: Runs) -> None:
+        append, working = runs.journal.append, asyncio.Event()
+
+        async def slow(*given: Any) -> None:
+            await working.wait()
+            await append(*given)
+
+        runs.journal.append = slow  # type: ignore[method-assign]
+        first = asyncio.ensure_future(run.join("a", SETTINGS, SESSION))
+        await turns_of_the_loop()
+        again = asyncio.ensure_future(run.join("a", SETTINGS, SESSION)) if waits else None
+        await turns_of_the_loop()
+        first.cancel()
+        await asyncio.wait([first])
+        working.set()
+        if again is None:
+            desk = await run.attach(*await run.join("b", SETTINGS))
+            assert list((await turn(desk)).members) == [1]
+            assert run.machine.seats.keys() == {1}
+            again = asyncio.ensure_future(run.join("a", SETTINGS, SESSION))
+        desk = await run.attach(*await again)
+        assert run.machine.seats[0].session == SESSION
+
+    during(work, tmp_path)
+
+
 @pytest.mark.parametrize("error", [MemoryError("for a moment"), ZeroDivisionError("a fault of ours")])
 def test_a_compaction_that_has_failed_is_tried_again(tmp_path: Path, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever it failed for: the journal does not grow for ever."""

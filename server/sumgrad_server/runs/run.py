@@ -105,8 +105,18 @@ class Run:
             number, SupersededError(f"another process has joined run {self.book.made.name!r} as {name!r}: give each its own name")
         )
         self._settled()
-        await asyncio.shield(seating)
+        try:
+            await asyncio.shield(seating)
+        except asyncio.CancelledError:
+            self._take_back(number, session)
+            raise
         return number, session
+
+    def _take_back(self, number: int, session: str) -> None:
+        """Who has asked for this seat is gone before the answer: others would wait for it for a lease. It may ask again, with the same session."""
+        if self.machine.heard(number, session, self._clock()) == "seated":
+            self._sessions.remove(session)
+            self.leave(number)
 
     def _require_place(self, name: str, settings: Settings) -> None:
         names, seats, most = self.machine.names, self.machine.seats, settings.max_run_members
