@@ -323,7 +323,7 @@ class Member:
 
     def _exchanged(self, make: Make) -> StepResult | None:
         """One step with this contribution, after what an earlier call owes."""
-        owed, self._owed = self._owed, None
+        owed = self._owed
         if owed is None:
             return self._delivered(make)
         if owed.make != make and owed.refused:
@@ -340,18 +340,21 @@ class Member:
 
     def _pass_over(self, owed: Owed) -> None:
         """Its caller has heard that something was wrong with it: whether it has counted all the same matters only to who updates the parameters."""
-        if self._now().step > owed.turn.step and not self.info.updates:
+        gone_on = self._now().step > owed.turn.step
+        self._owed = None
+        if gone_on and not self.info.updates:
             raise _gone_on(owed.turn.step)
 
     def _settled(self, owed: Owed) -> StepResult | None:
-        """What came of the step to which an earlier call has contributed; None if that has not counted."""
+        """What came of the step to which an earlier call has contributed; None if that has not counted: then it is owed still."""
+        self._awaited()
         try:
-            self._awaited()
-            return self._counted(owed.turn)
-        except BaseException as error:
-            if not isinstance(error, AbortedError):  # which says how to begin again
-                self._owed = owed
+            result = self._counted(owed.turn)
+        except AbortedError:  # which says how to begin again
+            self._owed = None
             raise
+        self._owed = owed if result is None else None
+        return result
 
     def _delivered(self, make: Make) -> StepResult | None:
         """Contributes until a step has counted it, or the run has ended."""
@@ -365,11 +368,14 @@ class Member:
                 self._note(make, turn, error, told=response is not None and response.HasField("error"))
                 raise
             if result is not None:
+                self._owed = None
                 return result
+        self._owed = None
         return None
 
     def _note(self, make: Make, turn: wire.Turn, error: BaseException, *, told: bool) -> None:
         """Something went wrong with a contribution to a turn: what the next call has to know."""
+        self._owed = None
         if told:  # that it has not counted: its turn comes again
             self._turn = turn
             return

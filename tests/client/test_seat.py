@@ -468,6 +468,26 @@ def test_a_refused_stream_does_not_lose_samples(same: bool) -> None:
     assert script.left == 1
 
 
+def test_what_is_owed_is_so_until_its_fate_is_known() -> None:
+    """Another call that has heard nothing changes nothing."""
+    with scripted(breaks, refuses_once, goes_on(turn(5))) as (run, script), run.join("ada") as member:
+        with pytest.raises(sg.ResourceExhaustedError):
+            member.step(DATA)
+        receive = member._seat.receive
+
+        def late() -> NoReturn:
+            raise sg.DeadlineExceededError("late", status="DEADLINE_EXCEEDED")
+
+        member._seat.receive = late
+        for samples in (MORE, DATA, MORE):
+            with pytest.raises(sg.DeadlineExceededError):
+                member.step(samples)
+        member._seat.receive = receive
+        assert member.step(DATA).step == 4
+        assert member.step(MORE).step == 5
+    assert brought(script) == [(4, 2), (5, 3)]
+
+
 @pytest.mark.parametrize("same", [True, False])
 def test_what_has_not_counted_is_brought_again_by_the_same_call_alone(same: bool) -> None:
     """The server has not got it, or not taken it: another call's samples take its place."""
